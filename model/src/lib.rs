@@ -1,0 +1,20 @@
+//! The one endpoint model of the mesh.
+//!
+//! Registries say what exists ([`RegistryEvent`]); [`Catalog`] merges what they say and returns exactly what changed;
+//! [`Snapshot`] is an immutable view of the result that costs nothing to copy. Pure: no IO, no clock, no async.
+//!
+//! What users write on their workloads ([`Metadata`]) is parsed here and nowhere else.
+
+mod entry;
+mod name;
+mod service;
+mod spiffe;
+mod workload;
+
+pub use entry::{Entry, EntryKey, RegistryEvent, Scope};
+pub use name::{
+    InstanceId, InvalidName, Namespace, Network, PortName, RegistryId, RegistryKind, ServiceKey, ServiceName,
+};
+pub use service::{Protocol, Service, ServicePort};
+pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};
+pub use workload::{Health, Locality, Provenance, Tunnel, Workload, WorkloadPort};
