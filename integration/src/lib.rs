@@ -1,1 +1,50 @@
-//! placeholder
+//! A mesh of real processes for the end-to-end tests and the benchmarks.
+//!
+//! [`Mesh`] is a control plane with a directory as registry; [`Mesh::proxy`] starts a proxy from a [`ProxyPlan`],
+//! [`Mesh::http_app`] and its kin start applications. Everything listens on free loopback ports, lives in a temporary
+//! directory and ends with its handle. What a test does to it is what a user would do: files, sockets, signals.
+
+mod app;
+mod client;
+mod load;
+mod mesh;
+mod ports;
+mod process;
+mod proxy;
+mod real;
+
+pub use app::{App, AppKind};
+pub use client::{Answer, get, http1, http2};
+pub use load::{Load, Outcome};
+pub use mesh::{Mesh, MeshPlan};
+pub use ports::free_port;
+pub use process::Process;
+pub use proxy::{Proxy, ProxyPlan};
+pub use real::{ran_on, skipped_on};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take to become true.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until the answer is `Some`; the last complaint is the error.
+///
+/// # Errors
+/// When [`PATIENCE`] has passed.
+pub async fn eventually<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        let said = match ask().await {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => "it is not so yet".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        if start.elapsed() > PATIENCE {
+            anyhow::bail!("{what}: not within {} s: {said}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

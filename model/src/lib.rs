@@ -5,16 +5,27 @@
 //!
 //! What users write on their workloads ([`Metadata`]) is parsed here and nowhere else.
 
+mod catalog;
+mod changes;
 mod entry;
+mod mapping;
+mod merge;
+mod metadata;
 mod name;
 mod service;
+mod snapshot;
 mod spiffe;
 mod workload;
 
+pub use catalog::Catalog;
+pub use changes::{Changes, Revision};
 pub use entry::{Entry, EntryKey, RegistryEvent, Scope};
+pub use mapping::Mapping;
+pub use metadata::{KEYS, KeyDoc, KeySyntax, Metadata, MetadataProblem, Severity};
 pub use name::{
     InstanceId, InvalidName, Namespace, Network, PortName, RegistryId, RegistryKind, ServiceKey, ServiceName,
 };
 pub use service::{Protocol, Service, ServicePort};
+pub use snapshot::Snapshot;
 pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};
 pub use workload::{Health, Locality, Provenance, Tunnel, Workload, WorkloadPort};

@@ -232,11 +232,8 @@ impl RegistryId {
 impl FromStr for RegistryId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let fail = |reason: &str| InvalidName {
-            kind: "registry",
-            text: text.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let fail =
+            |reason: &str| InvalidName { kind: "registry", text: text.to_owned(), reason: reason.to_owned() };
         let (kind, name) = text.split_once('/').ok_or_else(|| fail("it is not of the form kind/name"))?;
         check("registry name", name)?;
         let kind = match kind {

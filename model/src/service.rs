@@ -95,3 +95,16 @@ pub struct Service {
     /// Labels of the service itself.
     pub labels: BTreeMap<String, String>,
 }
+
+impl Service {
+    /// The service that nobody declares and that workloads say they belong to: it has what they have.
+    pub fn undeclared(key: ServiceKey) -> Self {
+        Self { key, ports: Vec::new(), labels: BTreeMap::new() }
+    }
+
+    /// Whether both mean the same. A service carries no provenance, so this is equality; the name is here so that
+    /// callers need not know.
+    pub fn meaning_eq(&self, other: &Self) -> bool {
+        self == other
+    }
+}

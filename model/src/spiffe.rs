@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::Namespace;
+use crate::name::{Namespace, ServiceName};
 
 /// Why a text is not a SPIFFE id or trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,12 @@ impl SpiffeId {
         format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}").parse()
     }
 
+    /// Weft's id of a service account that is called as a service may be. A service name is always one legal path
+    /// segment, so this cannot fail.
+    pub fn of_service(trust_domain: &TrustDomain, namespace: &Namespace, account: &ServiceName) -> Self {
+        Self(format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}").into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -105,7 +111,9 @@ impl FromStr for SpiffeId {
         if text.len() > 2048 {
             return fail("it has more than 2,048 bytes");
         }
-        let Some(rest) = text.strip_prefix("spiffe://") else { return fail("it does not start with spiffe://") };
+        let Some(rest) = text.strip_prefix("spiffe://") else {
+            return fail("it does not start with spiffe://");
+        };
         let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if let Err(invalid) = domain.parse::<TrustDomain>() {
             return fail(invalid.reason);
@@ -171,11 +179,32 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_names_still_make_a_legal_id() {
+        let domain: TrustDomain = "d".repeat(255).parse().unwrap();
+        let (namespace, name) = ("n".repeat(253).parse().unwrap(), "s".repeat(253).parse().unwrap());
+        let id = SpiffeId::of_service(&domain, &namespace, &name);
+        assert_eq!(id.as_str().parse::<SpiffeId>().unwrap(), id);
+        assert_eq!(SpiffeId::of_service_account(&domain, &namespace, name.as_str()).unwrap(), id);
+    }
+
+    #[test]
     fn every_rule_of_the_grammar_is_enforced() {
         for bad in [
-            "https://a/b", "spiffe://", "spiffe:///x", "spiffe://A/x", "spiffe://a:1/x", "spiffe://u@a/x", "spiffe://a/",
-            "spiffe://a//b", "spiffe://a/./b", "spiffe://a/../b", "spiffe://a/b/", "spiffe://a/%41", "spiffe://a/b?q",
-            "spiffe://a/b#f", "spiffe://a/é",
+            "https://a/b",
+            "spiffe://",
+            "spiffe:///x",
+            "spiffe://A/x",
+            "spiffe://a:1/x",
+            "spiffe://u@a/x",
+            "spiffe://a/",
+            "spiffe://a//b",
+            "spiffe://a/./b",
+            "spiffe://a/../b",
+            "spiffe://a/b/",
+            "spiffe://a/%41",
+            "spiffe://a/b?q",
+            "spiffe://a/b#f",
+            "spiffe://a/é",
         ] {
             assert!(bad.parse::<SpiffeId>().is_err(), "{bad} was accepted");
         }

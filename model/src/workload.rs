@@ -188,4 +188,32 @@ pub struct Workload {
 impl Workload {
     /// The weight where nobody says otherwise.
     pub const DEFAULT_WEIGHT: u32 = 100;
+
+    /// Whether both mean the same: all but who says so is equal.
+    pub fn meaning_eq(&self, other: &Self) -> bool {
+        // Taken apart without `..`, so that a new field cannot be forgotten here.
+        let Self {
+            id,
+            services,
+            addresses,
+            network,
+            identity,
+            tunnel,
+            locality,
+            weight,
+            health,
+            labels,
+            provenance: _,
+        } = self;
+        *id == other.id
+            && *services == other.services
+            && *addresses == other.addresses
+            && *network == other.network
+            && *identity == other.identity
+            && *tunnel == other.tunnel
+            && *locality == other.locality
+            && *weight == other.weight
+            && *health == other.health
+            && *labels == other.labels
+    }
 }

@@ -1,1 +1,42 @@
-fn main() {}
+//! Developer tasks: `cargo xtask test | tools | check | bench`.
+//!
+//! What a fresh machine lacks (real servers, a Go toolchain, Python packages) is had from package registries into a
+//! cache outside the checkout, once a machine and version. Nothing here is part of what is shipped.
+
+mod bench;
+mod cache;
+mod check;
+mod process;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+/// Weft's developer tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need, then run all of them.
+    Test(test::Args),
+    /// Build or install the real servers of the tests into the cache, and say where they are.
+    Tools(tools::Args),
+    /// Formatting, lints, dependencies, arrows between crates (these fail); headers and lengths (a report).
+    Check,
+    /// Measure beside the peers, in one run.
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Tools(args) => tools::run(&args),
+        Task::Check => check::run(),
+        Task::Bench(args) => bench::run(&args),
+    }
+}

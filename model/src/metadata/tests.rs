@@ -1,0 +1,220 @@
+//! What is read from which pair, in every syntax, and what a user hears about the rest.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(syntax: KeySyntax, pairs: &[(&str, &str)]) -> (Metadata, Vec<MetadataProblem>) {
+    let domain: TrustDomain = "weft.local".parse().unwrap();
+    Metadata::parse(syntax, pairs.iter().copied(), &domain, &"shop".parse().unwrap())
+}
+
+fn good(pairs: &[(&str, &str)]) -> Metadata {
+    let (metadata, problems) = parse(KeySyntax::Bare, pairs);
+    assert_eq!(problems, []);
+    metadata
+}
+
+fn only_problem(syntax: KeySyntax, key: &str, value: &str) -> MetadataProblem {
+    let (_, problems) = parse(syntax, &[(key, value)]);
+    let [problem] = problems.as_slice() else { panic!("not one problem: {problems:?}") };
+    problem.clone()
+}
+
+#[test]
+fn every_example_of_the_table_is_read_in_every_syntax_and_has_an_effect() {
+    for doc in KEYS {
+        let key = doc.key.replace("PORTNAME", "http");
+        let bare = good(&[(&key, doc.example)]);
+        assert_ne!(bare, good(&[]), "{key} has no effect");
+        for syntax in KeySyntax::ALL {
+            assert_eq!(
+                parse(syntax, &[(&syntax.written(&key), doc.example)]),
+                (bare.clone(), vec![]),
+                "{key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_two_keys_of_the_table_put_their_value_in_the_same_place() {
+    for (i, one) in KEYS.iter().enumerate() {
+        for other in &KEYS[i + 1..] {
+            let (a, b) = (one.key.replace("PORTNAME", "p"), other.key.replace("PORTNAME", "p"));
+            let both = good(&[(&a, one.example), (&b, other.example)]);
+            assert_ne!(both, good(&[(&a, one.example)]), "{b} is lost beside {a}");
+            assert_ne!(both, good(&[(&b, other.example)]), "{a} is lost beside {b}");
+        }
+    }
+}
+
+#[test]
+fn every_value_ends_where_its_getter_finds_it() {
+    let metadata = good(&[
+        ("protocol", "tcp"),
+        ("protocol-web", "http"),
+        ("identity", "cart"),
+        ("tunnel", "15008"),
+        ("service", "api"),
+        ("namespace", "pay"),
+        ("weight", "0"),
+        ("locality", "eu/a"),
+        ("network", "west"),
+        ("version", "v2"),
+        ("app", "checkout"),
+        ("port", "web"),
+    ]);
+    let web: PortName = "web".parse().unwrap();
+    assert_eq!(metadata.port(), Some(&web));
+    assert_eq!(metadata.protocol_for(Some(&web)), Some(Protocol::Http1));
+    assert_eq!(metadata.protocol_for(Some(&"other".parse().unwrap())), Some(Protocol::Tcp));
+    assert_eq!(metadata.protocol_for(None), Some(Protocol::Tcp));
+    assert_eq!(metadata.identity().unwrap().as_str(), "spiffe://weft.local/ns/pay/sa/cart");
+    assert_eq!(metadata.tunnel(), Some(Tunnel::Port(15008)));
+    assert_eq!(metadata.service().unwrap().as_str(), "api");
+    assert_eq!(metadata.namespace().as_str(), "pay");
+    assert_eq!(metadata.weight(), Some(0));
+    assert_eq!(metadata.locality().unwrap().to_string(), "eu/a");
+    assert_eq!(metadata.network().unwrap().as_str(), "west");
+    assert_eq!(metadata.labels().collect::<Vec<_>>(), [("app", "checkout"), ("version", "v2")]);
+}
+
+#[test]
+fn nothing_written_leaves_everything_to_the_adapter() {
+    let metadata = good(&[]);
+    assert_eq!(metadata.protocol_for(None), None);
+    assert_eq!((metadata.tunnel(), metadata.weight(), metadata.identity()), (None, None, None));
+    assert_eq!(metadata.namespace().as_str(), "shop");
+    assert_eq!(metadata.labels().count(), 0);
+}
+
+#[test]
+fn an_identity_is_the_service_s_own_unless_one_is_written() {
+    let service: ServiceName = "api".parse().unwrap();
+    assert_eq!(good(&[]).identity_or(&service).as_str(), "spiffe://weft.local/ns/shop/sa/api");
+    assert_eq!(
+        good(&[("identity", "cart")]).identity_or(&service).as_str(),
+        "spiffe://weft.local/ns/shop/sa/cart"
+    );
+    let whole = "spiffe://other.example/x/y";
+    assert_eq!(good(&[("identity", whole)]).identity_or(&service).as_str(), whole);
+}
+
+#[test]
+fn the_namespace_counts_for_the_identity_whichever_is_written_first() {
+    let expected = "spiffe://weft.local/ns/pay/sa/cart";
+    for pairs in [[("namespace", "pay"), ("identity", "cart")], [("identity", "cart"), ("namespace", "pay")]]
+    {
+        assert_eq!(good(&pairs).identity().unwrap().as_str(), expected);
+    }
+}
+
+#[test]
+fn bad_values_are_errors_that_say_what_is_expected() {
+    for (key, value, expected) in [
+        ("protocol", "htpp", "http1, http2, grpc, tcp, tls or detect"),
+        ("protocol-http", "", "http1, http2, grpc, tcp, tls or detect"),
+        ("protocol-", "tcp", "a port name behind \"protocol-\", but it is empty"),
+        ("identity", "a/b", "a service account or a whole SPIFFE id with a path, but '/' is not allowed"),
+        ("identity", "", "a service account or a whole SPIFFE id with a path, but it is empty"),
+        (
+            "identity",
+            "spiffe://a",
+            "a service account or a whole SPIFFE id with a path, but the path is missing",
+        ),
+        (
+            "identity",
+            "spiffe:/a/b",
+            "a service account or a whole SPIFFE id with a path, but it does not start",
+        ),
+        ("tunnel", "0", "a port number from 1 to 65535, or none"),
+        ("tunnel", "65536", "a port number from 1 to 65535, or none"),
+        ("service", "a b", "a service name, but ' ' is not allowed"),
+        ("namespace", "..", "a namespace, but a path step"),
+        ("weight", "1001", "a whole number from 0 to 1000"),
+        ("weight", "-1", "a whole number from 0 to 1000"),
+        ("locality", "", "region, region/zone or region/zone/subzone"),
+        ("locality", "a//b", "region, region/zone or region/zone/subzone, but"),
+        ("network", "*", "a network name, but"),
+        ("version", "a\nb", "1 to 253 bytes without control characters"),
+        ("app", "", "1 to 253 bytes without control characters"),
+        ("port", "", "a port name, but it is empty"),
+    ] {
+        let problem = only_problem(KeySyntax::Bare, key, value);
+        assert_eq!((problem.severity, problem.key.as_str()), (Severity::Error, key));
+        assert!(problem.expected.starts_with(expected), "{problem}");
+    }
+}
+
+#[test]
+fn a_bad_value_leaves_the_good_ones() {
+    let (metadata, problems) = parse(KeySyntax::Dash, &[("weft-weight", "lots"), ("weft-version", "v1")]);
+    assert_eq!((metadata.weight(), metadata.version()), (None, Some("v1")));
+    assert_eq!(
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["weft-weight is \"lots\": expected a whole number from 0 to 1000"]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_that_names_the_near_miss() {
+    for (syntax, key, near) in [
+        (KeySyntax::Dash, "weft-protcol", "weft-protocol"),
+        (KeySyntax::Dash, "weft-Weight", "weft-weight"),
+        (KeySyntax::Slash, "weft.dev/indentity", "weft.dev/identity"),
+        (KeySyntax::Slash, "weft.dev/weft-protocol", "weft.dev/protocol"),
+        (KeySyntax::Bare, "weft.dev/tunnel", "tunnel"),
+        (KeySyntax::Bare, "protocol_http", "protocol-http"),
+        (KeySyntax::Bare, "protokol-http", "protocol-http"),
+        (KeySyntax::Bare, "apps", "app"),
+    ] {
+        let problem = only_problem(syntax, key, "x");
+        assert_eq!(problem.severity, Severity::Warning);
+        assert_eq!(problem.to_string(), format!("unknown key {key:?}: did you mean {near:?}?"));
+    }
+}
+
+#[test]
+fn an_unknown_key_that_is_near_nothing_lists_what_is_known() {
+    let problem = only_problem(KeySyntax::Dash, "weft-colour", "x");
+    assert!(problem.expected.starts_with("known are weft-protocol, weft-protocol-PORTNAME, "), "{problem}");
+}
+
+#[test]
+fn keys_of_others_are_nobody_s_problem() {
+    for (syntax, key) in [
+        (KeySyntax::Slash, "weft-weight"),
+        (KeySyntax::Slash, "app"),
+        (KeySyntax::Slash, "x.weft.dev/weight"),
+        (KeySyntax::Dash, "weft.dev/weight"),
+        (KeySyntax::Dash, "weight"),
+        (KeySyntax::Dash, "weft_weight"),
+    ] {
+        assert_eq!(parse(syntax, &[(key, "x")]), parse(syntax, &[]), "{key}");
+    }
+}
+
+#[test]
+fn a_huge_value_does_not_fill_the_log() {
+    let problem = only_problem(KeySyntax::Bare, "weight", &"é".repeat(200_000));
+    assert_eq!(problem.value.chars().count(), 101);
+}
+
+proptest! {
+    #[test]
+    fn any_pairs_are_read_without_panic_and_a_pair_has_at_most_one_problem(
+        pairs in prop::collection::vec((".{0,80}", ".{0,80}"), 0..8),
+        known in prop::collection::vec((0..KEYS.len(), ".{0,40}"), 0..8),
+    ) {
+        let known = known.into_iter().map(|(i, value)| (KEYS[i].key.replace("PORTNAME", &value), value));
+        let pairs: Vec<(String, String)> = pairs.into_iter().chain(known).collect();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        for syntax in KeySyntax::ALL {
+            let (metadata, problems) = parse(syntax, &pairs);
+            prop_assert!(problems.len() <= pairs.len());
+            prop_assert!(metadata.weight().is_none_or(|weight| weight <= 1000));
+            metadata.identity_or(&"api".parse().unwrap()).as_str().parse::<SpiffeId>().unwrap();
+        }
+    }
+}
