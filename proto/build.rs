@@ -1,11 +1,8 @@
 //! Compiles the schema in Rust: no protoc on any machine.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = [
-        "weft/mesh/v1/mesh.proto",
-        "weft/ca/v1/ca.proto",
-        "envoy/service/discovery/v3/discovery.proto",
-    ];
+    let files =
+        ["weft/mesh/v1/mesh.proto", "weft/ca/v1/ca.proto", "envoy/service/discovery/v3/discovery.proto"];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

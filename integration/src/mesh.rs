@@ -226,8 +226,8 @@ impl Mesh {
     pub async fn in_sync(&self, proxies: usize) -> Result<()> {
         eventually("all proxies are in sync", async || {
             let said = self.admin("/v1/proxies").await?;
-            let all = said["proxies"].as_array().cloned().unwrap_or_default();
-            let good = all.iter().filter(|proxy| proxy["in_sync"] == true).count();
+            let all = said.as_array().cloned().unwrap_or_default();
+            let good = all.iter().filter(|proxy| proxy["sync"] == "in_sync").count();
             if good != proxies || all.len() != proxies {
                 bail!("{good} of {proxies}: {said}");
             }

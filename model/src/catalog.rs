@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::catalog::holding::Holding;
 use crate::changes::{Changes, withdraws};
-use crate::entry::RegistryEvent;
+use crate::entry::{Entry, RegistryEvent};
 use crate::mapping::Mapping;
 use crate::merge;
 use crate::name::{InstanceId, RegistryId, ServiceKey};
@@ -62,6 +62,24 @@ impl Catalog {
     /// The view as it is now. Costs nothing, and never changes again.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.clone()
+    }
+
+    /// What one registry holds, named as the mesh names it: what [`Catalog::restore`] takes.
+    pub fn entries(&self, registry: &RegistryId) -> Vec<Entry> {
+        self.registries.get(registry).map_or_else(Vec::new, Holding::entries)
+    }
+
+    /// Puts back what [`Catalog::entries`] gave, before the registry has said anything. Its first `Reset` of everything
+    /// replaces it.
+    pub fn restore(&mut self, registry: &RegistryId, entries: Vec<Entry>) -> Changes {
+        let mapping = self.mappings.insert(registry.clone(), Mapping::default());
+        let changes = self.apply(registry, RegistryEvent::Upsert(entries));
+        let mapping = mapping.unwrap_or_default();
+        if let Some(holding) = self.registries.get_mut(registry) {
+            holding.set_mapping(mapping.clone());
+        }
+        self.mappings.insert(registry.clone(), mapping);
+        changes
     }
 
     /// How many entries a registry holds, services and workloads.

@@ -251,7 +251,7 @@ impl FromStr for RegistryId {
 string_forms!(RegistryId, InvalidName);
 
 /// One running instance, the same in every registry that shows it: `pod/UID`, `nomad/ALLOC/PORT`, `vm/ID`,
-/// `consul/DC/NODE/SERVICE-ID` or `file/REGISTRY/SERVICE/NAME`. An adapter names it by the first of these that it can tell.
+/// `consul/DC/NODE/SERVICE-ID` or `file/REGISTRY/NAME`. An adapter names it by the first of these that it can tell.
 ///
 /// The text behind the first slash is free, but holds no control characters and no `*`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

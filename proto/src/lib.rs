@@ -1,7 +1,7 @@
 //! The wire schema and its conversions to and from the model.
 //!
 //! The `.proto` files are the schema; the modules here are what is generated from them. After a conversion no protobuf
-//! type is seen again: parse, don't validate.
+//! type is seen again: parse, don't validate. What can't be read is an [`InvalidResource`] with the path of the field.
 
 /// `weft.mesh`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
@@ -13,7 +13,7 @@ pub mod mesh {
 }
 
 /// `weft.ca`.
-#[allow(missing_docs, unreachable_pub, clippy::all, rust_2018_idioms)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, rust_2018_idioms)]
 pub mod ca {
     /// `weft.ca.v1`: certificate issuing.
     pub mod v1 {
@@ -22,7 +22,15 @@ pub mod ca {
 }
 
 /// `envoy.service.discovery.v3`: the transport.
-#[allow(missing_docs, unreachable_pub, clippy::all, rust_2018_idioms)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, rust_2018_idioms)]
 pub mod discovery {
     tonic::include_proto!("envoy.service.discovery.v3");
 }
+
+mod convert;
+mod node;
+mod resource_type;
+
+pub use convert::{InvalidResource, TrustBundle, service, trust_bundle, workload};
+pub use node::{InvalidNodeId, NodeId};
+pub use resource_type::{RESOURCE_ERRORS_URL, ResourceType};

@@ -1,1 +1,33 @@
-//! placeholder
+//! The certificate authority: a CSR and a proof of identity in, an SVID out.
+//!
+//! [`Authority`] holds the keys and signs; the attestors ([`JoinTokens`], [`ConsulAttestor`], the connection's own
+//! certificate) decide for whom; [`CaService`] is the gRPC face of both, over the connections of [`transport`].
+//! A library, which `weft-control` embeds, and a binary, which serves the CA alone.
+//!
+//! Private keys never travel: the CSR contributes a public key and nothing else.
+
+mod authority;
+mod connect_roots;
+mod consul;
+mod consul_id;
+mod csr;
+mod issuing;
+mod limits;
+mod nonces;
+mod own;
+mod service;
+pub mod settings;
+mod state;
+mod tokens;
+pub mod transport;
+
+pub use authority::{Authority, AuthoritySettings, Issued, OwnPem};
+pub use consul::{ConnectRoots, ConnectRootsError, ConnectTrust, ConsulAttestor, ConsulDatacenter, ConsulRefusal};
+pub use consul_id::{ConsulServiceId, NotAConsulService};
+pub use csr::{Csr, InvalidCsr};
+pub use issuing::{AuthorityError, IssueError};
+pub use limits::{LimitSettings, RateLimit};
+pub use own::keep_own_svid;
+pub use service::{CaService, CaServiceParts};
+pub use state::StateError;
+pub use tokens::{JoinTokens, TokenError, TokenRecord, TokenRefusal, TokenState};

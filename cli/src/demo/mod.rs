@@ -21,8 +21,10 @@ use consul::Registration;
 use report::{Event, Reporter};
 use stage::Stage;
 
+use crate::output::Style;
+
 /// `weft demo`.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One JSON object a line; the last one is the summary.
     #[arg(long)]
@@ -44,8 +46,9 @@ struct Tally {
 }
 
 /// Plays the demo. `Ok(true)`: nothing failed.
-pub(crate) async fn run(args: Args) -> Result<bool> {
-    let reporter = Reporter::new(args.json);
+pub(crate) async fn run(args: Args, style: Style) -> Result<bool> {
+    weft_identity::install_crypto_provider();
+    let reporter = Reporter::new(args.json, style);
     let start = Instant::now();
     let mut stage = Stage::new(args.consul.as_deref())?;
     let mut registration = None;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::output::{Style, Tone};
+
 /// Something that happened. In JSON the kind is in the field `event`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -50,13 +52,13 @@ pub(super) enum Event {
 #[derive(Clone, Copy)]
 pub(super) struct Reporter {
     json: bool,
-    colour: bool,
+    style: Style,
 }
 
 impl Reporter {
-    /// For people, unless `json`; with colours only on a terminal.
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, colour: !json && crate::output::stdout_has_colours() }
+    /// For people, unless `json`.
+    pub(super) fn new(json: bool, style: Style) -> Self {
+        Self { json, style }
     }
 
     /// Says it.
@@ -71,7 +73,7 @@ impl Reporter {
     fn words(self, event: &Event) -> String {
         match event {
             Event::Started { what, detail } => format!("  {what:<22}{detail}"),
-            Event::Scene { title } => format!("\n{}", self.paint("1", title)),
+            Event::Scene { title } => format!("\n{}", self.style.paint(title, Tone::Heading)),
             Event::Call { from, to, answered_by, protocol, caller, median_ms, added_ms, .. } => {
                 let caller = caller.as_deref().unwrap_or("nobody");
                 let cost = match (median_ms, added_ms) {
@@ -106,11 +108,7 @@ impl Reporter {
     }
 
     fn verdict(self, good: bool, text: &str) -> String {
-        self.paint(if good { "32" } else { "31;1" }, text)
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        self.style.paint(text, if good { Tone::Good } else { Tone::Bad })
     }
 }
 
@@ -127,7 +125,7 @@ mod tests {
 
     #[test]
     fn people_get_no_escape_codes_where_there_is_no_terminal() {
-        let reporter = Reporter { json: false, colour: false };
+        let reporter = Reporter { json: false, style: Style { colour: false } };
         let words = reporter.words(&Event::Summary { calls: 3, failed: 1, scenes_failed: 0, seconds: 1.0, ok: false });
         assert!(!words.contains('\x1b') && words.contains("1 failed"), "{words}");
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use weft_control_api::{ProxyStatus, ProxySync, path};
 
 use super::client::{Http1, greet, median_ms, use_store};
 use super::load::Load;
@@ -162,8 +163,8 @@ pub(super) async fn control_plane_killed(stage: &mut Stage) -> Result<Vec<Event>
     stage.start_control().await?;
     let proxies = stage.members.len();
     loop {
-        let said = stage.api().get("/v1/proxies").await.unwrap_or_default();
-        let in_sync = said["proxies"].as_array().map_or(0, |all| all.iter().filter(|p| p["in_sync"] == true).count());
+        let said: Vec<ProxyStatus> = stage.api().get(path::PROXIES).await.unwrap_or_default();
+        let in_sync = said.iter().filter(|proxy| proxy.sync == ProxySync::InSync).count();
         if in_sync == proxies {
             break;
         }

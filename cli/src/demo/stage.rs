@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
+use weft_control_api::{NewToken, Status, TokenCreated, path};
 
 use super::ports::Ports;
 use super::process::Process;
 use super::report::{Event, Reporter};
-use crate::control::Control;
+use crate::control::{Control, ControlAddress};
 
 /// How long a part may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,7 +105,7 @@ impl Stage {
 
     /// Talks to the control plane.
     pub(super) fn api(&self) -> Control {
-        Control::socket(self.socket())
+        Control::new(ControlAddress::Socket(self.socket()))
     }
 
     fn control_settings(&self, consul: Option<&str>) -> String {
@@ -142,9 +143,9 @@ impl Stage {
         let program = self.binaries.join("weft-control");
         let control = Process::start("control", &program, &["--config", &settings], self.path())?;
         let control = self.control.insert(control);
-        let api = Control::socket(self.directory.path().join("control/admin.sock"));
+        let api = Control::new(ControlAddress::Socket(self.directory.path().join("control/admin.sock")));
         let start = Instant::now();
-        while api.ready().await.is_err() {
+        while !api.get::<Status>(path::STATUS).await.is_ok_and(|status| status.control_plane.ready) {
             if let Some(status) = control.ended() {
                 bail!("weft-control ended with {status}:\n{}", control.last_words());
             }
@@ -191,8 +192,9 @@ impl Stage {
     async fn start_member(&mut self, n: usize) -> Result<()> {
         let member = self.members.get(n).context("a member has a number")?;
         let identity = format!("default/{}", member.service);
-        let token = self.api().create_token(&identity, "10m").await?;
-        let settings = self.proxy_settings(member, &token);
+        let request = NewToken { identity, ttl_seconds: 600 };
+        let created: TokenCreated = self.api().post(path::TOKENS, &request).await?;
+        let settings = self.proxy_settings(member, &created.token);
         self.write(&format!("{}.toml", member.name), &settings)?;
         let kind = match member.protocol {
             "grpc" => "grpc",

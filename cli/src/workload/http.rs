@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::Serve;
 
 /// `weft workload http`.
-#[derive(clap::Args, Clone)]
+#[derive(Debug, clap::Args, Clone)]
 pub(crate) struct Args {
     #[command(flatten)]
     serve: Serve,

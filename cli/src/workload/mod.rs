@@ -13,13 +13,13 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
 /// `weft workload`.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     kind: Kind,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 enum Kind {
     /// HTTP/1.1 and HTTP/2: answers with a JSON object of what it saw; /relay calls its own upstream.
     Http(http::Args),
@@ -30,7 +30,7 @@ enum Kind {
 }
 
 /// What every workload is told.
-#[derive(clap::Args, Clone)]
+#[derive(Debug, clap::Args, Clone)]
 pub(crate) struct Serve {
     /// The service's name, which it answers with.
     #[arg(long)]

@@ -46,6 +46,18 @@ impl Holding {
         Self { registry, mapping, services, workloads, members }
     }
 
+    /// From now on entries are named by `mapping`; those that are there keep their names.
+    pub(super) fn set_mapping(&mut self, mapping: Mapping) {
+        self.mapping = mapping;
+    }
+
+    /// All entries, by the mesh's keys.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let services = self.services.values().flat_map(BTreeMap::values).map(|one| Entry::Service(one.as_ref().clone()));
+        let workloads = self.workloads.values().map(|held| Entry::Workload(held.workload.as_ref().clone()));
+        services.chain(workloads).collect()
+    }
+
     /// How many entries it has.
     pub(super) fn len(&self) -> usize {
         self.workloads.len() + self.services.values().map(BTreeMap::len).sum::<usize>()

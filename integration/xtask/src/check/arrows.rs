@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "weft-xds",
     "weft-identity",
     "weft-ca",
+    "weft-control-api",
     "weft-control",
     "weft-xds-client",
     "weft-proxy",

@@ -1,0 +1,205 @@
+//! What signs: the root, the issuing certificate, and the leaves' and their own parameters. Pure but for randomness;
+//! `authority.rs` decides where they are kept.
+//!
+//! Root: 10 years, path length 1. Issuing certificate: 1 year, path length 0, made anew by the own root when a third
+//! of its life is left. The root signs nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use weft_identity::{InvalidBundle, InvalidPem, VerifyError};
+use weft_model::{SpiffeId, TrustDomain};
+
+use crate::csr::InvalidCsr;
+use crate::state::StateError;
+
+/// Why there is no working authority.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A setting is out of its range.
+    #[error("{setting} is {value}; expected {expected}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A file of the user's is not the PEM that it should be.
+    #[error("{file}: {source}")]
+    Pem {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        source: InvalidPem,
+    },
+    /// A file of roots holds something else.
+    #[error("{file}: {source}")]
+    Bundle {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        source: InvalidBundle,
+    },
+    /// A file's certificate or key can't be used to sign.
+    #[error("{file}: {problem}")]
+    Unusable {
+        /// The file.
+        file: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A leaf that was issued to try it does not verify.
+    #[error("the certificates of {file} do not issue valid leaves: {source}")]
+    Unverifiable {
+        /// The file of the issuing certificate.
+        file: String,
+        /// What a peer would say.
+        source: VerifyError,
+    },
+    /// Making a certificate failed.
+    #[error("making the certificate of {what}")]
+    Sign {
+        /// Whose.
+        what: &'static str,
+        /// The library's answer.
+        #[source]
+        source: rcgen::Error,
+    },
+}
+
+/// Why a leaf was not issued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The request.
+    #[error(transparent)]
+    Csr(#[from] InvalidCsr),
+    /// The identity is of another trust domain.
+    #[error("{0} is not of this authority's trust domain")]
+    ForeignTrustDomain(SpiffeId),
+    /// The identity is the control plane's or has no path: never for anybody who asks.
+    #[error("{0} is reserved")]
+    Reserved(SpiffeId),
+    /// The issuing certificate is (almost) over.
+    #[error("the issuing certificate ends at {}: renew it", humantime::format_rfc3339_seconds(*.0))]
+    IssuerEnding(SystemTime),
+    /// Signing failed.
+    #[error("signing the leaf")]
+    Sign(#[from] rcgen::Error),
+    /// The leaf breaks the profile, which would be this crate's mistake.
+    #[error("the leaf is no SVID")]
+    Leaf(#[from] weft_identity::InvalidSvid),
+    /// There is no key for the own certificate.
+    #[error(transparent)]
+    Key(#[from] weft_identity::KeyError),
+}
+
+/// A certificate that signs, with its key.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    pub(crate) issuer: Issuer<'static, KeyPair>,
+    /// This certificate first, then what leads to the root, without the root.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Signer {
+    /// Whether the signer should be replaced: a third of its life is left.
+    pub(crate) fn is_ending(&self, now: SystemTime) -> bool {
+        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        self.not_after.duration_since(now).unwrap_or_default() < life / 3
+    }
+
+    /// A leaf for `id`, with the key of `key`. Never outlives the signer.
+    pub(crate) fn leaf(
+        &self,
+        key: &impl PublicKeyData,
+        id: &SpiffeId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<(CertificateDer<'static>, SystemTime), IssueError> {
+        let not_after = (now + ttl).min(self.not_after);
+        // A leaf that is over before it can be renewed helps nobody and hides that the issuer is ending.
+        if not_after.duration_since(now).unwrap_or_default() < ttl.min(SHORTEST_CLAMPED) {
+            return Err(IssueError::IssuerEnding(self.not_after));
+        }
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        set_life(&mut params, now, not_after);
+        let leaf = params.signed_by(key, &self.issuer)?;
+        Ok((leaf.into(), not_after))
+    }
+}
+
+/// A new root of a trust domain: certificate and key.
+pub(crate) fn new_root(trust_domain: &TrustDomain, now: SystemTime) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let params = ca_params(trust_domain, "root", BasicConstraints::Constrained(1), now, now + ROOT_LIFE)?;
+    Ok((params.self_signed(&key)?.into(), key))
+}
+
+/// A new issuing certificate, signed by the root: certificate and key.
+pub(crate) fn new_issuing(
+    trust_domain: &TrustDomain,
+    root: &Signer,
+    now: SystemTime,
+) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let not_after = (now + ISSUING_LIFE).min(root.not_after);
+    let mut params = ca_params(trust_domain, "issuing", BasicConstraints::Constrained(0), now, not_after)?;
+    params.use_authority_key_identifier_extension = true;
+    Ok((params.signed_by(&key, &root.issuer)?.into(), key))
+}
+
+fn ca_params(
+    trust_domain: &TrustDomain,
+    what: &str,
+    constraints: BasicConstraints,
+    now: SystemTime,
+    not_after: SystemTime,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "Weft");
+    // A name of its own for each: verifiers find issuers by name, and two roots overlap while they rotate.
+    let name = format!("weft {what} {:08x}", rand::random::<u32>());
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
+    params.is_ca = IsCa::Ca(constraints);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_life(&mut params, now, not_after);
+    Ok(params)
+}
+
+fn set_life(params: &mut CertificateParams, now: SystemTime, not_after: SystemTime) {
+    params.not_before = OffsetDateTime::from(now - BACK_DATED);
+    params.not_after = OffsetDateTime::from(not_after);
+    let mut serial: [u8; 16] = rand::random();
+    // Positive and of full length, whatever was drawn (RFC 5280, 4.1.2.2).
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+}
+
+/// For clocks that are behind.
+const BACK_DATED: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(86_400);
+const ROOT_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
+const ISSUING_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
+const SHORTEST_CLAMPED: Duration = Duration::from_secs(600);

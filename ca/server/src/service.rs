@@ -1,0 +1,242 @@
+//! `weft.ca.v1` over tonic: who asks, may they, issue.
+//!
+//! A refusal says everything to the log and almost nothing to the caller: "not attested" is the same for a wrong
+//! secret, a token that does not exist and a foreign leaf. A second use of a join token is logged as an alarm.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+use tonic::{Request, Response, Status};
+use weft_identity::JoinToken;
+use weft_model::SpiffeId;
+use weft_proto::ca::v1 as wire;
+use weft_proto::ca::v1::certificate_authority_server::{CertificateAuthority, CertificateAuthorityServer};
+use weft_proto::ca::v1::issue_request::Attestation;
+use weft_proto::mesh::v1::TrustBundle;
+
+use crate::authority::{Authority, Issued, describe};
+use crate::consul::{ConsulAttestor, ConsulRefusal};
+use crate::csr::{Csr, InvalidCsr};
+use crate::issuing::IssueError;
+use crate::limits::{Buckets, LimitSettings};
+use crate::tokens::{JoinTokens, TokenRefusal};
+use crate::transport::PeerIdentity;
+
+/// What a [`CaService`] is made of.
+#[derive(Debug)]
+pub struct CaServiceParts {
+    /// Signs.
+    pub authority: Arc<Authority>,
+    /// Attests joins by token.
+    pub tokens: Arc<JoinTokens>,
+    /// Attests Consul services, where a Consul is set up.
+    pub consul: Option<Arc<ConsulAttestor>>,
+    /// How often one may ask.
+    pub limits: LimitSettings,
+}
+
+/// The certificate authority as a gRPC service.
+#[derive(Debug)]
+pub struct CaService {
+    authority: Arc<Authority>,
+    tokens: Arc<JoinTokens>,
+    consul: Option<Arc<ConsulAttestor>>,
+    addresses: Mutex<Buckets<IpAddr>>,
+    identities: Mutex<Buckets<SpiffeId>>,
+}
+
+impl CaService {
+    /// A service of these parts.
+    pub fn new(parts: CaServiceParts) -> Self {
+        let CaServiceParts { authority, tokens, consul, limits } = parts;
+        let addresses = Mutex::new(Buckets::new(limits.per_address));
+        let identities = Mutex::new(Buckets::new(limits.per_identity));
+        Self { authority, tokens, consul, addresses, identities }
+    }
+
+    /// The service for tonic's router, over the connections of [`transport::incoming`](crate::transport::incoming).
+    pub fn into_server(self) -> CertificateAuthorityServer<Self> {
+        CertificateAuthorityServer::new(self).max_decoding_message_size(LARGEST_REQUEST)
+    }
+
+    async fn attest_and_issue(
+        &self,
+        peer: &PeerIdentity,
+        request: wire::IssueRequest,
+    ) -> Result<(SpiffeId, Issued), Refusal> {
+        let csr = Csr::from_der(&request.csr)?;
+        let id = match request.attestation.ok_or(Refusal::NoAttestation)? {
+            Attestation::JoinToken(token) => self.by_token(token.token, csr.clone()).await?,
+            Attestation::ConsulLeaf(leaf) => self.by_consul(leaf, &request.csr).await?,
+            Attestation::Renewal(wire::Renewal {}) => by_certificate(peer, SystemTime::now())?,
+        };
+        if !allow(&self.identities, &id) {
+            return Err(Refusal::TooMany);
+        }
+        let issued = self.authority.issue(&csr, &id, SystemTime::now())?;
+        Ok((id, issued))
+    }
+
+    async fn by_token(&self, text: String, csr: Csr) -> Result<SpiffeId, Refusal> {
+        let tokens = Arc::clone(&self.tokens);
+        // Files and flushes: not on a thread that serves others.
+        let redeeming = tokio::task::spawn_blocking(move || {
+            let token: JoinToken = text.parse().map_err(TokenRefusal::from)?;
+            let now = SystemTime::now();
+            // What would be refused later must not cost the token.
+            csr.check_id(&tokens.check(&token, now)?)?;
+            Ok::<_, Refusal>(tokens.redeem(&token, now)?)
+        });
+        redeeming.await.map_err(|_| Refusal::Stopped)?
+    }
+
+    async fn by_consul(&self, leaf: wire::ConsulLeaf, csr: &[u8]) -> Result<SpiffeId, Refusal> {
+        let consul = self.consul.as_ref().ok_or(Refusal::NoConsul)?;
+        let chain: Vec<_> = leaf.chain.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+        Ok(consul.attest(&leaf.registry, &chain, &leaf.nonce, &leaf.signature, csr).await?)
+    }
+
+    fn answer(&self, issued: Issued) -> wire::IssueResponse {
+        let bundle = self.authority.bundle();
+        let bytes = |certificate: &CertificateDer<'_>| Bytes::copy_from_slice(certificate);
+        wire::IssueResponse {
+            chain: issued.chain.iter().map(bytes).collect(),
+            bundles: vec![TrustBundle {
+                trust_domain: bundle.trust_domain.to_string(),
+                roots: bundle.roots.iter().map(bytes).collect(),
+            }],
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl CertificateAuthority for CaService {
+    async fn challenge(
+        &self,
+        request: Request<wire::ChallengeRequest>,
+    ) -> Result<Response<wire::ChallengeResponse>, Status> {
+        let peer = peer_of(&request)?;
+        if !allow(&self.addresses, &peer.remote.ip()) {
+            return Err(Refusal::TooMany.answer(&peer));
+        }
+        let consul = self.consul.as_ref().ok_or_else(|| Refusal::NoConsul.answer(&peer))?;
+        let nonce = Bytes::copy_from_slice(&consul.challenge(Instant::now()));
+        Ok(Response::new(wire::ChallengeResponse { nonce }))
+    }
+
+    async fn issue(&self, request: Request<wire::IssueRequest>) -> Result<Response<wire::IssueResponse>, Status> {
+        let peer = peer_of(&request)?;
+        if !allow(&self.addresses, &peer.remote.ip()) {
+            return Err(Refusal::TooMany.answer(&peer));
+        }
+        let request = request.into_inner();
+        let attestor = name_of(request.attestation.as_ref());
+        match self.attest_and_issue(&peer, request).await {
+            Ok((id, issued)) => {
+                let until = humantime::format_rfc3339_seconds(issued.not_after);
+                tracing::info!(%id, attestor, remote = %peer.remote, %until, "issued a certificate");
+                Ok(Response::new(self.answer(issued)))
+            }
+            Err(refusal) => Err(refusal.answer(&peer)),
+        }
+    }
+}
+
+/// The identity of the connection's certificate, if that is still valid: a connection may outlive it.
+fn by_certificate(peer: &PeerIdentity, now: SystemTime) -> Result<SpiffeId, Refusal> {
+    match (&peer.id, peer.not_after) {
+        (Some(id), Some(end)) if now <= end => Ok(id.clone()),
+        (Some(id), _) => Err(Refusal::CertificateOver(id.clone())),
+        (None, _) => Err(Refusal::NoCertificate),
+    }
+}
+
+/// Why nothing is issued.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Csr(#[from] InvalidCsr),
+    #[error("the request holds no attestation")]
+    NoAttestation,
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
+    #[error(transparent)]
+    Consul(#[from] ConsulRefusal),
+    #[error("no Consul is set up for attestation")]
+    NoConsul,
+    #[error("a renewal over a connection without a client certificate")]
+    NoCertificate,
+    #[error("a renewal over a connection whose certificate of {0} is over")]
+    CertificateOver(SpiffeId),
+    #[error("too many requests")]
+    TooMany,
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error("the process is stopping")]
+    Stopped,
+}
+
+impl Refusal {
+    /// Logs why, and says as much to the caller as it needs.
+    fn answer(&self, peer: &PeerIdentity) -> Status {
+        let (remote, id, reason) = (peer.remote, peer.id.as_ref().map_or("-", SpiffeId::as_str), describe(self));
+        match self {
+            Self::Token(TokenRefusal::Used { .. } | TokenRefusal::WrongSecret(_)) => {
+                tracing::error!(alarm = true, %remote, id, reason, "ALARM: a join token is misused");
+            }
+            _ => tracing::warn!(%remote, id, reason, "no certificate was issued"),
+        }
+        self.status()
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::Csr(InvalidCsr::OtherId { .. }) | Self::Issue(IssueError::Csr(InvalidCsr::OtherId { .. })) => {
+                not_attested()
+            }
+            Self::Csr(_) | Self::Issue(IssueError::Csr(_)) => {
+                Status::invalid_argument("the certificate signing request can't be used")
+            }
+            Self::NoAttestation => Status::invalid_argument("an attestation is needed"),
+            Self::TooMany => Status::resource_exhausted("too many requests"),
+            Self::NoConsul => Status::failed_precondition("no Consul attests here"),
+            Self::Token(TokenRefusal::Store(_)) | Self::Consul(ConsulRefusal::Roots(_)) | Self::Stopped => {
+                Status::unavailable("try again later")
+            }
+            Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => not_attested(),
+            Self::Issue(_) => Status::unavailable("try again later"),
+            Self::Token(_) | Self::Consul(_) | Self::NoCertificate | Self::CertificateOver(_) => not_attested(),
+        }
+    }
+}
+
+fn not_attested() -> Status {
+    Status::permission_denied("not attested")
+}
+
+fn name_of(attestation: Option<&Attestation>) -> &'static str {
+    match attestation {
+        Some(Attestation::JoinToken(_)) => "join_token",
+        Some(Attestation::ConsulLeaf(_)) => "consul",
+        Some(Attestation::Renewal(_)) => "renewal",
+        None => "none",
+    }
+}
+
+fn peer_of<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
+    // Missing only if the service is mounted over another transport than ours.
+    request.extensions().get().cloned().ok_or_else(|| Status::internal("this connection has no peer identity"))
+}
+
+fn allow<K: std::hash::Hash + Eq + Clone>(buckets: &Mutex<Buckets<K>>, key: &K) -> bool {
+    buckets.lock().unwrap_or_else(PoisonError::into_inner).allow(key, Instant::now())
+}
+
+/// A request of 16 kB, and a Consul chain of 8 certificates.
+const LARGEST_REQUEST: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

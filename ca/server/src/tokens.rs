@@ -1,0 +1,265 @@
+//! Join tokens: single-use, bound to one identity, stored hashed, one file each.
+//!
+//! A token is used by renaming its file to the `used` directory before anything is issued: the file system lets one of
+//! several users win, a crash in between costs a token and never issues twice, and a full disk can't lose one.
+//! Files and not one list, so that `token create` works beside a running CA.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use weft_identity::{CONTROL_PLANE_PATH, JoinToken, RootPin};
+use weft_model::SpiffeId;
+
+use crate::state::{StateDir, StateError};
+
+/// Why a token was not made, listed or revoked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Too short or too long a life.
+    #[error("a token's life is {0:?}; expected 1s to 7days")]
+    Ttl(Duration),
+    /// Nobody joins under this id.
+    #[error("{0} is reserved for the control plane")]
+    Reserved(SpiffeId),
+    /// A token's file is damaged.
+    #[error("token {id}: its file is damaged: {source}; revoke it and make another")]
+    Damaged {
+        /// Which token.
+        id: String,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+}
+
+/// Why a token does not prove an identity.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenRefusal {
+    /// Not the text of a token.
+    #[error(transparent)]
+    Invalid(#[from] weft_identity::InvalidToken),
+    /// No such token: never made, revoked, or over for long.
+    #[error("token {0} is not known here")]
+    Unknown(String),
+    /// Right id, wrong secret.
+    #[error("token {0} was presented with a wrong secret")]
+    WrongSecret(String),
+    /// Its time is over.
+    #[error("token {id} for {identity} expired")]
+    Expired {
+        /// Which token.
+        id: String,
+        /// For whom it was.
+        identity: SpiffeId,
+    },
+    /// It was used before: it was copied, or a proxy lost its state.
+    #[error("token {id} for {identity} is presented a second time: it was stolen, or its user lost its state")]
+    Used {
+        /// Which token.
+        id: String,
+        /// For whom it was.
+        identity: SpiffeId,
+    },
+    /// The state directory; not the caller's mistake.
+    #[error(transparent)]
+    Store(#[from] TokenError),
+}
+
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// Can be used.
+    Unused,
+    /// Was used.
+    Used,
+    /// Was not used in time.
+    Expired,
+}
+
+/// A token as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenRecord {
+    /// Its id; not secret.
+    pub id: String,
+    /// For whom it is.
+    pub identity: SpiffeId,
+    /// Until when it can be used.
+    pub expires: SystemTime,
+    /// What became of it.
+    pub state: TokenState,
+}
+
+/// What is stored of a token. Unknown fields are refused: half-understood is not understood.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    identity: SpiffeId,
+    secret_sha256: String,
+    /// Unix seconds.
+    expires: u64,
+}
+
+/// The tokens of a state directory.
+pub struct JoinTokens {
+    directory: StateDir,
+    pin: RootPin,
+}
+
+impl JoinTokens {
+    /// The tokens in the authority's state directory. `pin` is its [`root_pin`](crate::Authority::root_pin).
+    ///
+    /// # Errors
+    /// When the directory can't be made or is open to others.
+    pub fn open(state_dir: &Path, pin: RootPin) -> Result<Self, StateError> {
+        let directory = StateDir::open(state_dir)?.directory("tokens")?;
+        directory.directory(USED)?;
+        Ok(Self { directory, pin })
+    }
+
+    /// Makes a token for one identity. It is on disk, hashed, before it is returned.
+    ///
+    /// # Errors
+    /// When the life is out of range, the id reserved, or the disk full.
+    pub fn create(&self, identity: &SpiffeId, ttl: Duration, now: SystemTime) -> Result<JoinToken, TokenError> {
+        if !TTL.contains(&ttl) {
+            return Err(TokenError::Ttl(ttl));
+        }
+        if identity.path() == CONTROL_PLANE_PATH || identity.path().is_empty() {
+            return Err(TokenError::Reserved(identity.clone()));
+        }
+        self.forget_old(now)?;
+        let token = JoinToken::random(self.pin);
+        let secret_sha256 = hex::encode(token.secret_hash());
+        let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
+        let text = serde_json::to_string(&stored)
+            .map_err(|source| TokenError::Damaged { id: token.id().to_owned(), source })?;
+        self.directory.write(&file_of(token.id()), &text)?;
+        Ok(token)
+    }
+
+    /// All tokens that are remembered, used and expired ones too. Damaged files are left out; a use of one says so.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn list(&self, now: SystemTime) -> Result<Vec<TokenRecord>, TokenError> {
+        let mut records = Vec::new();
+        for (prefix, used) in [("", false), ("used/", true)] {
+            for id in self.ids(used)? {
+                let Ok(Some(stored)) = self.read(prefix, &id) else { continue };
+                let state = match used {
+                    true => TokenState::Used,
+                    false if stored.is_expired(now) => TokenState::Expired,
+                    false => TokenState::Unused,
+                };
+                let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(stored.expires);
+                records.push(TokenRecord { id, identity: stored.identity, expires, state });
+            }
+        }
+        records.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(records)
+    }
+
+    /// Makes an unused token unusable; `false` if there is none of this id.
+    ///
+    /// # Errors
+    /// When the file can't be removed.
+    pub fn revoke(&self, id: &str) -> Result<bool, TokenError> {
+        // The id is a part of a path.
+        let is_id = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        Ok(is_id && self.directory.remove(&file_of(id))?)
+    }
+
+    /// Whose a token is, if it can be used now. Does not use it.
+    ///
+    /// # Errors
+    /// Why it can't be used.
+    pub fn check(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
+        let id = token.id().to_owned();
+        let (stored, used) = match self.read("", &id)? {
+            Some(stored) => (stored, false),
+            None => (self.read("used/", &id)?.ok_or_else(|| TokenRefusal::Unknown(id.clone()))?, true),
+        };
+        // Hashes of 256 random bits: how long the comparison takes tells nothing of use.
+        if stored.secret_sha256 != hex::encode(token.secret_hash()) {
+            return Err(TokenRefusal::WrongSecret(id));
+        }
+        let identity = stored.identity.clone();
+        if used {
+            return Err(TokenRefusal::Used { id, identity });
+        }
+        match stored.is_expired(now) {
+            true => Err(TokenRefusal::Expired { id, identity }),
+            false => Ok(identity),
+        }
+    }
+
+    /// Uses a token: from here on nobody can. Call it before issuing.
+    ///
+    /// # Errors
+    /// As [`JoinTokens::check`]; also when somebody else used it in between.
+    pub fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
+        let identity = self.check(token, now)?;
+        let name = file_of(token.id());
+        match self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)? {
+            true => Ok(identity),
+            false => Err(TokenRefusal::Used { id: token.id().to_owned(), identity }),
+        }
+    }
+
+    fn ids(&self, used: bool) -> Result<Vec<String>, StateError> {
+        let directory = if used { self.directory.directory(USED)? } else { self.directory.clone() };
+        let names = directory.names()?;
+        Ok(names.iter().filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect())
+    }
+
+    fn read(&self, prefix: &str, id: &str) -> Result<Option<Stored>, TokenError> {
+        let Some(text) = self.directory.read(&format!("{prefix}{}", file_of(id)))? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|source| TokenError::Damaged { id: id.to_owned(), source })
+    }
+
+    /// Removes tokens that are over for so long that nobody will ask what became of them.
+    fn forget_old(&self, now: SystemTime) -> Result<(), TokenError> {
+        for record in self.list(now)? {
+            if record.expires + REMEMBERED < now {
+                let prefix = if record.state == TokenState::Used { "used/" } else { "" };
+                self.directory.remove(&format!("{prefix}{}", file_of(&record.id)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn is_expired(&self, now: SystemTime) -> bool {
+        unix(now) >= self.expires
+    }
+}
+
+impl fmt::Debug for JoinTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JoinTokens").field(&self.directory).finish()
+    }
+}
+
+fn file_of(id: &str) -> String {
+    format!("{id}.json")
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+const USED: &str = "used";
+/// A token is for joining now, not for keeping.
+const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
+
+#[cfg(test)]
+mod tests;

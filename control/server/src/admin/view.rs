@@ -1,0 +1,179 @@
+//! From what this process holds to what the admin API says. Pure but for the clock.
+
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+use weft_control_api::{
+    ControlPlaneStatus, HeldReset, ProblemView, RegistryError, RegistryState, RegistryStatus, RootView, ServiceView,
+    Status, TokenState, TokenView,
+};
+use weft_model::{InvalidSpiffeId, RegistryId, Snapshot, SpiffeId, TrustDomain};
+use weft_registry::{Problem, State};
+
+use super::Admin;
+use crate::clock::unix_ms;
+use crate::publish::RegistryReport;
+use crate::readiness::{Phase, unsynced};
+
+/// `/v1/status`.
+pub(super) fn status(admin: &Admin) -> Status {
+    let state = admin.published.state.borrow().clone();
+    let reports = admin.published.reports.borrow().clone();
+    let (ready, notes) = readiness(admin);
+    Status {
+        control_plane: ControlPlaneStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_domain: admin.trust_domain.clone(),
+            listen: admin.listen,
+            ready,
+            notes,
+            revision: state.snapshot.revision.0,
+            services: state.snapshot.service_count(),
+            workloads: state.snapshot.workload_count(),
+            started_unix_ms: unix_ms(admin.started),
+            now_unix_ms: unix_ms(SystemTime::now()),
+            certificate_expires_unix_ms: admin.identity.current().map(|own| unix_ms(own.svid.not_after())),
+            roots: roots(admin),
+        },
+        registries: reports.iter().map(|(id, report)| registry(id, report)).collect(),
+        proxies: admin.proxies.statuses(),
+    }
+}
+
+/// Whether proxies are served, and what there is to say about it.
+pub(super) fn readiness(admin: &Admin) -> (bool, Vec<String>) {
+    let phase = *admin.phase.borrow();
+    let waiting = unsynced(&admin.published.reports.borrow());
+    let names = waiting.iter().map(RegistryId::as_str).collect::<Vec<_>>().join(", ");
+    match phase {
+        Phase::Stopping => (false, vec!["it is shutting down".to_owned()]),
+        Phase::Starting if waiting.is_empty() => (false, vec!["it is starting".to_owned()]),
+        Phase::Starting => (false, vec![format!("the first listing is not complete: {names}")]),
+        Phase::Serving if waiting.is_empty() => (true, Vec::new()),
+        Phase::Serving => (true, vec![format!("it did not wait longer for the first listing of: {names}")]),
+    }
+}
+
+fn roots(admin: &Admin) -> Vec<RootView> {
+    let ends = admin.authority.roots_not_after();
+    let roots = admin.authority.bundle().roots.iter().enumerate();
+    roots
+        .map(|(n, root)| RootView {
+            sha256: hex::encode(Sha256::digest(root)),
+            expires_unix_ms: ends.get(n).copied().map(unix_ms),
+        })
+        .collect()
+}
+
+fn registry(id: &RegistryId, report: &RegistryReport) -> RegistryStatus {
+    let freshness = &report.freshness;
+    RegistryStatus {
+        id: id.clone(),
+        required: report.required,
+        state: state(freshness.state),
+        since_unix_ms: freshness.since_unix_ms.0,
+        first_sync_unix_ms: freshness.first_sync_unix_ms.map(|at| at.0),
+        last_event_unix_ms: freshness.last_event_unix_ms.map(|at| at.0),
+        entries: report.entries,
+        last_error: freshness
+            .last_error
+            .as_ref()
+            .map(|error| RegistryError { at_unix_ms: error.at_unix_ms.0, message: error.message.clone() }),
+        problems: freshness.problems.iter().map(problem).collect(),
+        held_reset: freshness.held_reset.as_ref().map(|held| HeldReset {
+            since_unix_ms: held.since_unix_ms.0,
+            would_remove: held.would_drop,
+            of: held.of,
+        }),
+    }
+}
+
+fn state(state: State) -> RegistryState {
+    match state {
+        State::Syncing => RegistryState::Syncing,
+        State::Synced => RegistryState::Synced,
+        State::Stale => RegistryState::Stale,
+        State::Denied => RegistryState::Denied,
+        State::NotFound => RegistryState::NotFound,
+    }
+}
+
+fn problem(problem: &Problem) -> ProblemView {
+    let line = problem.line.map_or(String::new(), |line| format!(":{line}"));
+    ProblemView {
+        severity: problem.severity,
+        object: format!("{}{line}", problem.object),
+        field: problem.field.clone(),
+        message: problem.message.clone(),
+    }
+}
+
+/// `/v1/services`.
+pub(super) fn services(snapshot: &Snapshot) -> Vec<ServiceView> {
+    let view = |service: &weft_model::Service| {
+        let mut view = ServiceView {
+            service: service.clone(),
+            workloads: weft_control_api::HealthCount::default(),
+            registries: std::collections::BTreeSet::new(),
+        };
+        for workload in snapshot.members(&service.key) {
+            view.workloads.add(workload.health);
+            view.registries.extend(workload.provenance.iter().map(|from| from.registry.clone()));
+        }
+        view
+    };
+    snapshot.services().map(|service| view(service)).collect()
+}
+
+/// An identity as people write it: `namespace/service-account`, or a whole SPIFFE id of this trust domain.
+pub(super) fn identity(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, String> {
+    if text.starts_with("spiffe://") {
+        let id: SpiffeId = text.parse().map_err(|error: InvalidSpiffeId| error.to_string())?;
+        if id.trust_domain() != *trust_domain {
+            return Err(format!("{id} is of another trust domain; this mesh is {trust_domain}"));
+        }
+        return Ok(id);
+    }
+    let Some((namespace, account)) = text.split_once('/') else {
+        return Err(format!("{text:?} is no identity; expected NAMESPACE/SERVICE-ACCOUNT or spiffe://{trust_domain}/…"));
+    };
+    let namespace = namespace.parse().map_err(|error: weft_model::InvalidName| error.to_string())?;
+    SpiffeId::of_service_account(trust_domain, &namespace, account).map_err(|error| error.to_string())
+}
+
+/// One of `/v1/tokens`.
+pub(super) fn token(record: &weft_ca::TokenRecord) -> TokenView {
+    TokenView {
+        id: record.id.clone(),
+        identity: record.identity.to_string(),
+        expires_unix_ms: unix_ms(record.expires),
+        state: match record.state {
+            weft_ca::TokenState::Unused => TokenState::Unused,
+            weft_ca::TokenState::Used => TokenState::Used,
+            weft_ca::TokenState::Expired => TokenState::Expired,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_written_short_or_whole() {
+        let domain: TrustDomain = "mesh.test".parse().unwrap();
+        for text in ["shop/web", "spiffe://mesh.test/ns/shop/sa/web"] {
+            assert_eq!(identity(text, &domain).unwrap().as_str(), "spiffe://mesh.test/ns/shop/sa/web");
+        }
+        for wrong in ["web", "", "/web", "shop/", "shop/a/b", "spiffe://other.test/ns/a/sa/b", "spiffe://mesh.test/%41"] {
+            assert!(identity(wrong, &domain).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_problem_is_told_with_file_line_and_field() {
+        let said = Problem::error("web.yaml", "expected 1 to 65535").at_line(12).in_field("ports[0].number");
+        let view = problem(&said);
+        assert_eq!((view.object.as_str(), view.field.as_deref()), ("web.yaml:12", Some("ports[0].number")));
+    }
+}

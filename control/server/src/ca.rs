@@ -1,0 +1,107 @@
+//! The embedded certificate authority: its settings, and how its parts are put together.
+//!
+//! Keys and tokens are in `ca` below the state directory. This process's own certificate is issued here too; what proxies see
+//! of the CA is `weft_ca::CaService` on the same port as discovery.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use weft_ca::{
+    Authority, AuthoritySettings, ConsulAttestor, ConsulDatacenter, JoinTokens, LimitSettings, OwnPem,
+};
+use weft_identity::{CONTROL_PLANE_PATH, SvidSource, TrustBundles};
+use weft_model::{RegistryId, ServiceKey, SpiffeId};
+use weft_registry_consul::ConsulClient;
+
+use crate::settings::Settings;
+
+/// `[ca]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CaSettings {
+    /// How long a leaf lives.
+    #[serde(deserialize_with = "crate::settings::duration")]
+    pub(crate) leaf_ttl: Duration,
+    /// The user's own certificates (PEM files `roots`, `chain`, `key`) instead of made ones.
+    pub(crate) own_pem: Option<OwnPem>,
+    /// PEM files of more roots to trust, while one replaces another.
+    pub(crate) extra_roots: Vec<PathBuf>,
+    /// How often certificates may be asked for.
+    pub(crate) limits: LimitSettings,
+    /// Attestation by Consul Connect leaves, by registry: absent registries attest nobody.
+    pub(crate) consul: BTreeMap<RegistryId, ConsulAttestation>,
+}
+
+/// `[ca.consul."consul/dc1"]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConsulAttestation {
+    /// The datacenter that leaves must be of; default: the registry's datacenter, or else the registry's name.
+    pub(crate) datacenter: Option<String>,
+    /// Services with another identity than `ns/<namespace>/sa/<service>`.
+    pub(crate) identities: BTreeMap<ServiceKey, SpiffeId>,
+}
+
+impl Default for CaSettings {
+    fn default() -> Self {
+        Self {
+            leaf_ttl: Duration::from_hours(24),
+            own_pem: None,
+            extra_roots: Vec::new(),
+            limits: LimitSettings::default(),
+            consul: BTreeMap::new(),
+        }
+    }
+}
+
+/// The authority with all that hangs on it.
+pub(crate) struct Ca {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) tokens: Arc<JoinTokens>,
+    /// This process's own certificate, and whom it trusts.
+    pub(crate) identity: SvidSource,
+}
+
+impl Ca {
+    /// Opens the authority, making keys on first start, and issues this process's own certificate.
+    pub(crate) fn open(settings: &Settings) -> Result<Self> {
+        let state_dir = settings.state_dir.join("ca");
+        let now = SystemTime::now();
+        let authority = AuthoritySettings {
+            leaf_ttl: settings.ca.leaf_ttl,
+            own_pem: settings.ca.own_pem.clone(),
+            extra_roots: settings.ca.extra_roots.clone(),
+            ..AuthoritySettings::new(settings.trust_domain.clone(), state_dir.clone())
+        };
+        let authority = Authority::open(&authority, now).context("opening the certificate authority")?;
+        let pin = authority.root_pin().context("the certificate authority has no root")?;
+        let tokens = JoinTokens::open(&state_dir, pin).context("opening the join tokens")?;
+        let identity = SvidSource::new();
+        let own = authority.issue_own(CONTROL_PLANE_PATH, now).context("issuing the own certificate")?;
+        identity.set(own, TrustBundles::from_iter([authority.bundle().clone()]));
+        Ok(Self { authority: Arc::new(authority), tokens: Arc::new(tokens), identity })
+    }
+}
+
+/// The attestor of the Consul registries that the settings name.
+pub(crate) fn consul_attestor(settings: &Settings) -> Result<ConsulAttestor> {
+    let mut datacenters = BTreeMap::new();
+    for (id, attestation) in &settings.ca.consul {
+        let registry = settings.registry.iter().find(|registry| registry.id == *id);
+        let registry = registry.with_context(|| format!("settings: ca.consul.{id:?}: no [[registry]] has this id"))?;
+        let consul = registry.consul.clone().unwrap_or_default();
+        let datacenter = attestation.datacenter.clone().or_else(|| consul.datacenter.clone());
+        let client = ConsulClient::new(&consul).with_context(|| format!("settings of registry {id}"))?;
+        let datacenter = ConsulDatacenter {
+            datacenter: datacenter.unwrap_or_else(|| id.name().to_owned()),
+            roots: Box::new(client),
+            identities: attestation.identities.clone(),
+        };
+        datacenters.insert(id.clone(), datacenter);
+    }
+    Ok(ConsulAttestor::new(settings.trust_domain.clone(), datacenters))
+}

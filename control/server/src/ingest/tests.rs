@@ -1,0 +1,161 @@
+//! Ingestion with scripted registries, in paused time.
+
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream};
+use weft_model::{Entry, EntryKey, Health, RegistryEvent, Scope, Service, Workload};
+use weft_registry::{RegistryError, Reread, State};
+
+use super::*;
+use crate::publish::{Readers, channel};
+
+/// A registry that says what the test says.
+struct Scripted {
+    id: RegistryId,
+    said: mpsc::Receiver<Result<RegistryEvent, RegistryError>>,
+}
+
+impl Registry for Scripted {
+    fn id(&self) -> &RegistryId {
+        &self.id
+    }
+    fn watch(self: Box<Self>, _: Reread) -> BoxStream<'static, Result<RegistryEvent, RegistryError>> {
+        stream::unfold(self.said, |mut said| async move { said.recv().await.map(|item| (item, said)) }).boxed()
+    }
+}
+
+struct Running {
+    say: mpsc::Sender<Result<RegistryEvent, RegistryError>>,
+    readers: Readers,
+    phase: watch::Sender<Phase>,
+    task: tokio::task::JoinHandle<()>,
+    directory: tempfile::TempDir,
+}
+
+fn start(directory: tempfile::TempDir, identity: SvidSource) -> Running {
+    let (say, said) = mpsc::channel(16);
+    let registry = Box::new(Scripted { id: id(), said });
+    let followed =
+        Followed { registry, required: true, mapping: Mapping::default(), supervise: SuperviseSettings::default() };
+    let (publisher, readers) = channel();
+    let (phase, phases) = watch::channel(Phase::Starting);
+    let last_known = LastKnown::new(directory.path().join("registries"));
+    let ingest = Ingest::new(vec![followed], publisher, identity, last_known);
+    Running { say, readers, phase, task: tokio::spawn(ingest.run(phases)), directory }
+}
+
+fn id() -> RegistryId {
+    "consul/dc1".parse().unwrap()
+}
+
+fn service(name: &str) -> Entry {
+    Entry::Service(Service { key: name.parse().unwrap(), ports: Vec::new(), labels: BTreeMap::new() })
+}
+
+fn workload(name: &str, health: Health) -> Entry {
+    Entry::Workload(Workload {
+        id: format!("consul/dc1/n/{name}").parse().unwrap(),
+        services: BTreeMap::from([("api".parse().unwrap(), Vec::new())]),
+        addresses: vec![[10, 0, 0, 1].into()],
+        network: weft_model::Network::default_network(),
+        identity: None,
+        tunnel: weft_model::Tunnel::None,
+        locality: weft_model::Locality::default(),
+        weight: 100,
+        health,
+        labels: BTreeMap::new(),
+        provenance: std::collections::BTreeSet::new(),
+    })
+}
+
+impl Running {
+    async fn says(&self, event: RegistryEvent) {
+        self.say.send(Ok(event)).await.unwrap();
+    }
+
+    async fn lists(&self, entries: Vec<Entry>) {
+        self.says(RegistryEvent::Reset { scope: Scope::All, entries }).await;
+    }
+
+    /// Waits for a publication in which `holds` is true, and says how long that took.
+    async fn published(&mut self, holds: impl Fn(&Publication) -> bool) -> Duration {
+        let start = Instant::now();
+        let waiting = self.readers.state.wait_for(|publication| holds(publication));
+        let _found = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("published").unwrap();
+        start.elapsed()
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.phase.send_replace(Phase::Stopping);
+        self.task.await.unwrap();
+        self.directory
+    }
+}
+
+fn running() -> Running {
+    start(tempfile::tempdir().unwrap(), SvidSource::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_wait_for_company_and_a_removal_does_not() {
+    let mut running = running();
+    running.lists(vec![workload("a", Health::Healthy)]).await;
+    let update = running.published(|p| p.snapshot.workload_count() == 1).await;
+    assert!(update >= Duration::from_millis(9), "{update:?}");
+    running.says(RegistryEvent::Upsert(vec![workload("a", Health::Unhealthy)])).await;
+    let removal = running.published(|p| p.snapshot.workloads().all(|w| !w.health.takes_new_work())).await;
+    assert_eq!(removal, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_that_a_registry_has_synced_finds_what_it_said() {
+    let running = running();
+    let mut reports = running.readers.reports.clone();
+    running.lists(vec![service("api")]).await;
+    let synced = |reports: &Reports| reports.values().all(|report| report.freshness.has_synced());
+    let entries = reports.wait_for(synced).await.unwrap().get(&id()).unwrap().entries;
+    assert_eq!(entries, 1);
+    assert_eq!(running.readers.state.borrow().snapshot.service_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_removes_nothing_and_is_reported() {
+    let mut running = running();
+    running.lists(vec![service("api")]).await;
+    running.published(|p| p.snapshot.service_count() == 1).await;
+    running.say.send(Err(RegistryError::source_down("connection refused"))).await.unwrap();
+    let mut reports = running.readers.reports.clone();
+    let stale = |reports: &Reports| reports.values().any(|report| report.freshness.state == State::Stale);
+    let _found = reports.wait_for(stale).await.unwrap();
+    assert_eq!(running.readers.state.borrow().snapshot.service_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_with_what_a_silent_registry_said_last() {
+    let mut running = running();
+    running.lists(vec![service("api"), service("shop/web"), workload("a", Health::Healthy)]).await;
+    running.published(|p| p.snapshot.service_count() == 2).await;
+    running.says(RegistryEvent::Remove(vec![EntryKey::Service("shop/web".parse().unwrap())])).await;
+    running.published(|p| p.snapshot.service_count() == 1).await;
+    let directory = running.stop().await;
+
+    let mut restarted = start(directory, SvidSource::new());
+    assert_eq!(restarted.readers.state.borrow().snapshot.service_count(), 1, "before it said anything");
+    assert_eq!(restarted.readers.state.borrow().snapshot.workload_count(), 1);
+    assert!(!restarted.readers.reports.borrow().get(&id()).unwrap().freshness.has_synced());
+    // Its first listing replaces all of it.
+    restarted.lists(vec![service("other")]).await;
+    restarted.published(|p| p.snapshot.workload_count() == 0 && p.snapshot.service_count() == 1).await;
+    assert!(restarted.readers.state.borrow().snapshot.service(&"other".parse().unwrap()).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_said_again_publishes_nothing() {
+    let mut running = running();
+    running.lists(vec![service("api")]).await;
+    running.published(|p| p.snapshot.service_count() == 1).await;
+    let sequence = running.readers.state.borrow().resources.sequence();
+    running.lists(vec![service("api")]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(running.readers.state.borrow().resources.sequence(), sequence);
+}

@@ -1,0 +1,188 @@
+//! Puts the parts together, runs them, and takes them down again.
+//!
+//! Order of starting: identity, what was known, sockets, tasks; ready when the registries have been heard. On SIGTERM: not ready,
+//! streams closed (proxies go on with what they have and come back), requests in progress finished until the deadline.
+//! Every task is in one set: when `run` returns, nothing of it is left.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::Server;
+use weft_ca::{CaService, CaServiceParts, keep_own_svid, transport};
+use weft_model::RegistryKind;
+use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use weft_registry::file::{FileRegistry, FileSettings};
+use weft_registry::{Registry, SuperviseSettings};
+use weft_registry_consul::ConsulRegistry;
+
+use crate::admin::{self, Admin, Listeners};
+use crate::ads::Ads;
+use crate::ca::{Ca, consul_attestor};
+use crate::counters::Counters;
+use crate::ingest::{Followed, Ingest};
+use crate::last_known::LastKnown;
+use crate::notify::notify;
+use crate::proxies::Proxies;
+use crate::publish;
+use crate::readiness::{Phase, await_registries, stopping};
+use crate::settings::{RegistrySettings, Settings};
+
+/// Runs the control plane until `stop` is ready.
+pub(crate) async fn run(settings: Settings, notify_socket: Option<OsString>, stop: impl Future<Output = ()>) -> Result<()> {
+    let started = SystemTime::now();
+    std::fs::create_dir_all(&settings.state_dir)
+        .with_context(|| format!("making the state directory {}", settings.state_dir.display()))?;
+    let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
+    let attestor = consul_attestor(&settings)?;
+    let ca = Ca::open(&settings)?;
+    let admin_sockets = Listeners::bind(&settings.admin_socket(), settings.admin.listen).await?;
+    let listener = TcpListener::bind(settings.listen).await;
+    let listener = listener.with_context(|| format!("listening on {} for proxies", settings.listen))?;
+    let listen = listener.local_addr()?;
+    tracing::info!(%listen, admin = %settings.admin_socket().display(), admin_listen = ?admin_sockets.tcp_address(),
+        trust_domain = %settings.trust_domain, registries = followed.len(), "weft-control starts");
+
+    let (publisher, published) = publish::channel();
+    let (phase, phases) = watch::channel(Phase::Starting);
+    let (proxies, counters) = (Proxies::default(), Arc::new(Counters::default()));
+    let last_known = LastKnown::new(settings.state_dir.join("registries"));
+    let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known);
+    let ads =
+        Ads { state: published.state.clone(), phase: phases.clone(), proxies: proxies.clone(), counters: Arc::clone(&counters) };
+    let admin = Admin {
+        trust_domain: settings.trust_domain.clone(),
+        started,
+        listen,
+        published: published.clone(),
+        phase: phases.clone(),
+        proxies,
+        counters,
+        authority: Arc::clone(&ca.authority),
+        tokens: Arc::clone(&ca.tokens),
+        identity: ca.identity.clone(),
+    };
+    let ca_service = CaService::new(CaServiceParts {
+        authority: Arc::clone(&ca.authority),
+        tokens: Arc::clone(&ca.tokens),
+        consul: Some(Arc::new(attestor)),
+        limits: settings.ca.limits,
+    });
+
+    let mut tasks = JoinSet::new();
+    let (authority, identity) = (Arc::clone(&ca.authority), ca.identity.clone());
+    tasks.spawn(async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") });
+    tasks.spawn(done(ingest.run(phases.clone())));
+    tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
+    tasks.spawn(serve(listener, ca, ca_service, ads, phases.clone()));
+    let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
+    let outcome = supervise(&mut tasks, &phase, notify_socket.as_ref(), ready, stop).await;
+    notify(notify_socket.as_deref(), "STOPPING=1");
+    phase.send_replace(Phase::Stopping);
+    drain(&mut tasks, settings.shutdown.deadline).await;
+    tracing::info!("weft-control has stopped");
+    outcome
+}
+
+/// Waits for readiness, then for the end: `stop`, or a task that should not have ended.
+async fn supervise(
+    tasks: &mut JoinSet<Result<()>>,
+    phase: &watch::Sender<Phase>,
+    notify_socket: Option<&OsString>,
+    ready: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let (mut ready, mut stop) = (std::pin::pin!(ready), std::pin::pin!(stop));
+    loop {
+        tokio::select! {
+            () = &mut ready, if *phase.borrow() == Phase::Starting => {
+                phase.send_replace(Phase::Serving);
+                tracing::info!("ready");
+                notify(notify_socket.map(OsString::as_os_str), "READY=1");
+            }
+            () = &mut stop => {
+                tracing::info!("stopping");
+                return Ok(());
+            }
+            Some(ended) = tasks.join_next() => {
+                ended.context("a task failed")??;
+                bail!("a task ended that runs for ever");
+            }
+        }
+    }
+}
+
+/// Gives streams, requests and the last write time to finish; the tasks that never end are dropped.
+async fn drain(tasks: &mut JoinSet<Result<()>>, deadline: Duration) {
+    // The server and ingestion end by themselves; the admin endpoint and the renewal do not.
+    let finish = async {
+        for _ in 0..ENDING_TASKS {
+            if let Some(Ok(Err(error))) = tasks.join_next().await {
+                tracing::warn!(%error, "while stopping");
+            }
+        }
+    };
+    if tokio::time::timeout(deadline, finish).await.is_err() {
+        tracing::warn!(?deadline, "what was in progress is cut off");
+    }
+    tasks.shutdown().await;
+}
+
+/// The proxies' port: discovery and certificates over mTLS.
+async fn serve(
+    listener: TcpListener,
+    ca: Ca,
+    ca_service: CaService,
+    ads: Ads,
+    mut phase: watch::Receiver<Phase>,
+) -> Result<()> {
+    let incoming = transport::incoming(listener, ca.identity.clone());
+    Server::builder()
+        // A proxy that is gone without a word is noticed within 40 s.
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        // A proxy has one stream and a certificate request now and then.
+        .max_concurrent_streams(Some(16))
+        .http2_max_header_list_size(Some(16 * 1024))
+        .add_service(ca_service.into_server())
+        .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(LARGEST_REQUEST))
+        .serve_with_incoming_shutdown(incoming, async move { stopping(&mut phase).await })
+        .await
+        .context("serving proxies")
+}
+
+async fn done(task: impl Future<Output = ()>) -> Result<()> {
+    task.await;
+    Ok(())
+}
+
+fn follow(one: &RegistrySettings, settings: &Settings) -> Result<Followed> {
+    let (id, trust_domain) = (one.id.clone(), settings.trust_domain.clone());
+    let registry: Box<dyn Registry> = match (id.kind(), &one.directory) {
+        (RegistryKind::File, Some(directory)) => {
+            Box::new(FileRegistry::new(id, FileSettings::new(directory), trust_domain))
+        }
+        (RegistryKind::Consul, _) => {
+            let consul = one.consul.clone().unwrap_or_default();
+            let registry = ConsulRegistry::new(id, consul, trust_domain);
+            Box::new(registry.with_context(|| format!("settings of registry {}", one.id))?)
+        }
+        _ => bail!("settings of registry {}: expected file/NAME with a directory, or consul/NAME", one.id),
+    };
+    let supervise = SuperviseSettings { guard: (&one.guard).into() };
+    Ok(Followed { registry, required: one.required, mapping: one.mapping.clone(), supervise })
+}
+
+/// [`serve`] and [`Ingest::run`].
+const ENDING_TASKS: usize = 2;
+
+/// 10,000 subscriptions of 100 bytes, and as many versions.
+const LARGEST_REQUEST: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests;

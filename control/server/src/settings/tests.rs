@@ -1,0 +1,96 @@
+//! What is read from where, and what is refused with which words.
+
+use super::*;
+
+fn read(toml: &str, flags: &[&str]) -> Result<Settings, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    load(Some(file.path()), &flags).map_err(|error| error.to_string())
+}
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let settings = read("", &[]).unwrap();
+    assert_eq!(settings.listen.port(), 15010);
+    assert_eq!(settings.admin_socket(), PathBuf::from("/var/lib/weft/admin.sock"));
+    assert_eq!(settings.ready.registry_deadline, Duration::from_secs(10));
+    assert!(settings.registry.is_empty());
+}
+
+#[test]
+fn registries_are_read_with_their_sections() {
+    let settings = read(
+        r#"
+        trust_domain = "mesh.test"
+        [[registry]]
+        id = "file/local"
+        directory = "/etc/weft/services"
+        [[registry]]
+        id = "consul/dc1"
+        required = true
+        [registry.consul]
+        address = "http://127.0.0.1:8501"
+        [registry.mapping]
+        namespace = "legacy"
+        [registry.guard]
+        confirm_after = "5s"
+        "#,
+        &["listen=127.0.0.1:0", "ready.registry_deadline=1s"],
+    )
+    .unwrap();
+    let [file, consul] = settings.registry.as_slice() else { panic!("{:?}", settings.registry) };
+    assert_eq!((file.id.as_str(), file.required), ("file/local", false));
+    assert!(consul.required);
+    assert_eq!(consul.consul.as_ref().unwrap().address, "http://127.0.0.1:8501");
+    assert_eq!(consul.guard.confirm_after, Duration::from_secs(5));
+    assert_eq!(consul.mapping.namespace.as_ref().unwrap().as_str(), "legacy");
+    assert_eq!(settings.listen.port(), 0);
+    assert_eq!(settings.ready.registry_deadline, Duration::from_secs(1));
+}
+
+#[test]
+fn what_is_unknown_or_wrong_is_named() {
+    for (toml, expected) in [
+        ("lisen = \"a\"", "lisen"),
+        ("[admin]\nsokcet = \"a\"", "sokcet"),
+        ("[[registry]]\nid = \"file/a\"\ndirectory = \"/a\"\n[registry.mapping]\napart = 3", "apart"),
+        ("[[registry]]\nid = \"consul/a\"\n[registry.consul]\nadress = \"x\"", "adress"),
+        ("[ready]\nregistry_deadline = \"10\"", "is no duration as"),
+        ("trust_domain = \"UPPER\"", "lower-case"),
+        ("listen = ", "TOML"),
+    ] {
+        let error = read(toml, &[]).unwrap_err();
+        assert!(error.contains(expected), "{toml:?}: {error}");
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_are_all_reported_at_once() {
+    let error = read(
+        r#"
+        admin.listen = "0.0.0.0:1"
+        [[registry]]
+        id = "file/a"
+        [[registry]]
+        id = "file/a"
+        directory = "/a"
+        guard.fraction = 2.0
+        [[registry]]
+        id = "nomad/a"
+        "#,
+        &[],
+    )
+    .unwrap_err();
+    for expected in ["admin.listen", "registry[0].directory", "registry[1].id: file/a is there twice", "guard.fraction", "not built in"] {
+        assert!(error.contains(expected), "{expected} is not in {error}");
+    }
+}
+
+#[test]
+fn a_missing_file_and_a_flag_without_value_are_told() {
+    let missing = load(Some("/nonexistent/weft.toml".as_ref()), &[]).unwrap_err().to_string();
+    assert!(missing.contains("/nonexistent/weft.toml"), "{missing}");
+    let flag = read("", &["listen"]).unwrap_err();
+    assert!(flag.contains("expected KEY=VALUE"), "{flag}");
+}

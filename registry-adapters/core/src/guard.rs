@@ -1,0 +1,195 @@
+//! The Reset guard: a listing that loses most of a registry at once is believed only when it is read twice.
+//!
+//! Sources lie in this way: a server restored from an old snapshot, a replica that just started, a token that lost
+//! rights. Pure: `now` is passed in. It keeps the keys that the registry holds, and which services they belong to, since
+//! that is what a `Reset`'s scope is measured against. What users remove one by one (`Remove`) is never held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weft_model::{Entry, EntryKey, RegistryEvent, Scope, ServiceKey};
+
+/// When a `Reset` is held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GuardSettings {
+    /// Whether any is.
+    pub enabled: bool,
+    /// A `Reset` that drops more than this share of the registry's workloads is held. One workload alone never is.
+    pub fraction: f64,
+    /// A second read at least this much later confirms it.
+    pub confirm_after: Duration,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self { enabled: true, fraction: 0.5, confirm_after: Duration::from_secs(30) }
+    }
+}
+
+/// What to do about one event.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is applied now.
+    pub events: Vec<RegistryEvent>,
+    /// Whether this event started, changed or ended the holding.
+    pub held_changed: bool,
+}
+
+/// Stands between one registry and the catalog.
+#[derive(Debug)]
+pub struct Guard {
+    settings: GuardSettings,
+    /// What the registry holds, held back removals included: key to services.
+    holds: BTreeMap<EntryKey, BTreeSet<ServiceKey>>,
+    /// The other way round, so that a Reset of one service costs that service and not the registry.
+    members: BTreeMap<ServiceKey, BTreeSet<EntryKey>>,
+    workloads: usize,
+    /// Keys that a Reset lacked and that are kept for now, and since when.
+    missing: BTreeMap<EntryKey, Instant>,
+    /// When the last second read was asked for.
+    asked: Option<Instant>,
+}
+
+impl Guard {
+    /// A guard of a registry that holds nothing yet.
+    pub fn new(settings: GuardSettings) -> Self {
+        Self {
+            settings,
+            holds: BTreeMap::new(),
+            members: BTreeMap::new(),
+            workloads: 0,
+            missing: BTreeMap::new(),
+            asked: None,
+        }
+    }
+
+    /// Judges one event at `now`.
+    pub fn judge(&mut self, event: RegistryEvent, now: Instant) -> Verdict {
+        let before = self.missing.len();
+        let mut newly_held = false;
+        let events = match event {
+            RegistryEvent::Upsert(entries) => {
+                entries.iter().for_each(|entry| self.take(entry));
+                vec![RegistryEvent::Upsert(entries)]
+            }
+            RegistryEvent::Remove(keys) => {
+                keys.iter().for_each(|key| self.drop_key(key));
+                vec![RegistryEvent::Remove(keys)]
+            }
+            RegistryEvent::Reset { scope, entries } => {
+                let (events, held) = self.judge_reset(scope, entries, now);
+                newly_held = held;
+                events
+            }
+        };
+        Verdict { events, held_changed: newly_held || self.missing.len() != before }
+    }
+
+    /// How many workloads it keeps that a Reset lacked, and how many there are in all.
+    pub fn held_back(&self) -> (usize, usize) {
+        (self.missing.keys().filter(|key| is_workload(key)).count(), self.workloads)
+    }
+
+    /// When a second read is due, while a Reset is held.
+    pub fn reread_due(&self) -> Option<Instant> {
+        let oldest = self.missing.values().min()?;
+        // An adapter whose source is down answers late or never: ask again after the same time.
+        let from = self.asked.map_or(*oldest, |asked| asked.max(*oldest));
+        Some(from + self.settings.confirm_after)
+    }
+
+    /// A second read was asked for at `now`.
+    pub fn reread_asked(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    fn judge_reset(&mut self, scope: Scope, entries: Vec<Entry>, now: Instant) -> (Vec<RegistryEvent>, bool) {
+        let had = self.workloads;
+        let listed: BTreeSet<EntryKey> = entries.iter().map(Entry::key).collect();
+        let lost: Vec<EntryKey> =
+            self.within(&scope).into_iter().filter(|key| !listed.contains(key)).collect();
+        let (confirmed, doubtful): (Vec<_>, Vec<_>) =
+            lost.into_iter().partition(|key| self.is_confirmed(key, now));
+        entries.iter().for_each(|entry| self.take(entry));
+        confirmed.iter().for_each(|key| self.drop_key(key));
+        if !self.is_too_much(&doubtful, had) {
+            doubtful.iter().for_each(|key| self.drop_key(key));
+            return (vec![RegistryEvent::Reset { scope, entries }], false);
+        }
+        let mut newly_held = false;
+        for key in doubtful {
+            newly_held |=
+                self.missing.insert(key.clone(), self.missing.get(&key).copied().unwrap_or(now)).is_none();
+        }
+        let mut events = vec![RegistryEvent::Upsert(entries)];
+        if !confirmed.is_empty() {
+            events.push(RegistryEvent::Remove(confirmed));
+        }
+        (events, newly_held)
+    }
+
+    /// Whether this read of a held key's absence comes late enough after the first.
+    fn is_confirmed(&self, key: &EntryKey, now: Instant) -> bool {
+        self.missing.get(key).is_some_and(|since| now >= *since + self.settings.confirm_after)
+    }
+
+    /// Whether losing `doubtful`, of `had` workloads, is more than is believed at once.
+    fn is_too_much(&self, doubtful: &[EntryKey], had: usize) -> bool {
+        let lost = doubtful.iter().filter(|key| is_workload(key)).count();
+        self.settings.enabled && lost >= 2 && lost as f64 > had as f64 * self.settings.fraction
+    }
+
+    fn within(&self, scope: &Scope) -> Vec<EntryKey> {
+        match scope {
+            Scope::All => self.holds.keys().cloned().collect(),
+            Scope::Services(services) => {
+                let keys: BTreeSet<EntryKey> = services
+                    .iter()
+                    .filter_map(|service| self.members.get(service))
+                    .flatten()
+                    .cloned()
+                    .collect();
+                keys.into_iter().collect()
+            }
+        }
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        let key = entry.key();
+        let services: BTreeSet<ServiceKey> = match entry {
+            Entry::Service(service) => BTreeSet::from([service.key.clone()]),
+            Entry::Workload(workload) => workload.services.keys().cloned().collect(),
+        };
+        self.missing.remove(&key);
+        if self.holds.get(&key) == Some(&services) {
+            return;
+        }
+        self.drop_key(&key);
+        for service in &services {
+            self.members.entry(service.clone()).or_default().insert(key.clone());
+        }
+        self.workloads += usize::from(is_workload(&key));
+        self.holds.insert(key, services);
+    }
+
+    fn drop_key(&mut self, key: &EntryKey) {
+        self.missing.remove(key);
+        let Some(services) = self.holds.remove(key) else { return };
+        self.workloads -= usize::from(is_workload(key));
+        for service in services {
+            let Some(members) = self.members.get_mut(&service) else { continue };
+            members.remove(key);
+            if members.is_empty() {
+                self.members.remove(&service);
+            }
+        }
+    }
+}
+
+fn is_workload(key: &EntryKey) -> bool {
+    matches!(key, EntryKey::Workload(_))
+}
+
+#[cfg(test)]
+mod tests;
