@@ -55,8 +55,11 @@ pub(crate) fn completion(shell: clap_complete::Shell) -> String {
 
 /// At the end of `weft --help`.
 const EXIT_CODES: &str = "\
-Exit status: 0 done; 1 it failed, or nothing has the name that was asked for; 2 the command line is wrong;
-3 no control plane answered.";
+Exit status:
+  0  done
+  1  it failed, or nothing has the name that was asked for
+  2  the command line is wrong
+  3  no control plane answered";
 
 #[cfg(test)]
 mod tests {

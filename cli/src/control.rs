@@ -71,8 +71,8 @@ impl fmt::Display for ControlAddress {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
     /// Nobody listens there.
-    #[error("no control plane answers at {address} ({source}): {}", next_step(source))]
-    Unreachable { address: ControlAddress, source: io::Error },
+    #[error("no control plane answers at {address} ({cause}): {}", next_step(cause))]
+    Unreachable { address: ControlAddress, cause: io::Error },
     /// Somebody listens, but does not speak as a control plane does.
     #[error("what answers at {address} is no control plane, or of another version: {reason}")]
     Garbled { address: ControlAddress, reason: String },
@@ -84,8 +84,8 @@ pub(crate) enum ControlError {
     Refused { status: StatusCode, message: String },
 }
 
-fn next_step(source: &io::Error) -> &'static str {
-    match source.kind() {
+fn next_step(cause: &io::Error) -> &'static str {
+    match cause.kind() {
         io::ErrorKind::PermissionDenied => "run as the user that runs weft-control, or with sudo",
         _ => "start weft-control, or name its socket with --control",
     }
@@ -182,8 +182,8 @@ impl Control {
         }
     }
 
-    fn unreachable(&self, source: io::Error) -> ControlError {
-        ControlError::Unreachable { address: self.address.clone(), source }
+    fn unreachable(&self, cause: io::Error) -> ControlError {
+        ControlError::Unreachable { address: self.address.clone(), cause }
     }
 
     fn garbled(&self, reason: &(impl fmt::Display + ?Sized)) -> ControlError {

@@ -99,22 +99,47 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format, style: St
 }
 
 async fn proxies(choice: &Choice, control: &Control, format: Format, style: Style) -> Result<String> {
-    if choice.name.is_none() || format == Format::Table {
-        // The whole status for its clock: ages are told by the control plane's.
-        let mut status: Status = control.get(path::STATUS).await?;
-        status.proxies.retain(|proxy| choice.proxy(proxy));
-        choice.found(!status.proxies.is_empty(), "proxies")?;
-        let now = status.control_plane.now_unix_ms;
+    // The whole status for its clock: ages are told by the control plane's.
+    let mut status: Status = control.get(path::STATUS).await?;
+    status.proxies.retain(|proxy| choice.proxy(proxy));
+    choice.found(!status.proxies.is_empty(), "proxies")?;
+    let now = status.control_plane.now_unix_ms;
+    if choice.name.is_none() {
         return show(&status.proxies, |proxies| proxies_table(proxies, now), format, style);
     }
-    let mut proxies: Vec<ProxyStatus> = control.get(path::PROXIES).await?;
-    proxies.retain(|proxy| choice.proxy(proxy));
-    choice.found(!proxies.is_empty(), "proxies")?;
     let mut dumps: Vec<ProxyDump> = Vec::new();
-    for proxy in &proxies {
+    for proxy in &status.proxies {
         dumps.push(control.get(&path::of(path::PROXIES, &proxy.name)).await?);
     }
-    output::document(&dumps, format)
+    match format {
+        Format::Table => {
+            Ok(dumps.iter().map(|dump| dump_text(dump, now, style)).collect::<Vec<_>>().join("\n"))
+        }
+        _ => output::document(&dumps, format),
+    }
+}
+
+/// One proxy at length: its line, and each resource type of its stream.
+fn dump_text(dump: &ProxyDump, now_unix_ms: u64, style: Style) -> String {
+    let mut lines = proxies_table(std::slice::from_ref(&dump.proxy), now_unix_ms).lines(style, "");
+    let mut types = Table::new(&["TYPE", "SUBSCRIBED", "HELD", "WAITING", "SENT", "ACKNOWLEDGED", "REFUSED"]);
+    let revision =
+        |revision: Option<u64>| Cell::from(revision.map_or(String::new(), |revision| revision.to_string()));
+    for one in &dump.types {
+        let refused = one.refused.len();
+        types.row(vec![
+            (&one.resource_type).into(),
+            one.subscribed.into(),
+            one.held.into(),
+            one.waiting.into(),
+            revision(one.sent_revision),
+            revision(one.acked_revision),
+            Cell::toned(refused, if refused == 0 { Tone::Plain } else { Tone::Bad }),
+        ]);
+    }
+    lines.push(String::new());
+    lines.extend(types.lines(style, "  "));
+    lines.join("\n") + "\n"
 }
 
 fn show<T: Serialize>(

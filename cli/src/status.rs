@@ -4,9 +4,7 @@
 //! for scripts and monitoring.
 
 use anyhow::{Result, bail};
-use weft_control_api::{
-    ControlPlaneStatus, ProxySync, RegistryState, RegistryStatus, Status, path,
-};
+use weft_control_api::{ControlPlaneStatus, ProxySync, RegistryState, RegistryStatus, Status, path};
 
 use weft_model::Severity;
 

@@ -34,7 +34,8 @@ async fn shop_with(plan: MeshPlan) -> Result<Shop> {
 /// `Some` when the proxy has this many endpoints of `api`.
 async fn endpoints(web: &Proxy, count: usize) -> Result<Option<()>> {
     let dump: serde_json::Value = serde_json::from_str(&web.admin("/config_dump").await?.1)?;
-    let found = dump["services"]["default/api"]["endpoints"].as_array().map_or(0, Vec::len);
+    let api = dump["services"].as_array().and_then(|all| all.iter().find(|s| s["service"] == "default/api"));
+    let found = api.and_then(|api| api["endpoints"].as_array()).map_or(0, Vec::len);
     anyhow::ensure!(found == count, "web has {found} endpoints of api");
     Ok(Some(()))
 }

@@ -223,7 +223,7 @@ async fn a_tcp_server_speaks_first_and_each_half_closes_by_itself() -> Result<()
         Ok(store.access_log().into_iter().find(|line| line["reporter"] == "destination"))
     })
     .await?;
-    assert_eq!(log["source_principal"], WEB);
+    assert_eq!(log["source"], WEB);
     Ok(())
 }
 

@@ -1,1 +1,60 @@
-fn main() {}
+//! `weft-proxy`: the data plane, one process beside each workload.
+//!
+//! Here are only the command line and the environment; `run.rs` builds the parts. The data path is in `worker.rs`,
+//! `inbound`, `outbound` and what they use; everything else feeds it or shows it.
+
+mod admin;
+mod arguments;
+mod authorize;
+mod balance;
+mod config;
+mod demand;
+mod http;
+mod identity;
+mod inbound;
+mod logging;
+mod mesh;
+mod notify;
+mod outbound;
+mod pool;
+mod record;
+mod reference;
+mod route;
+mod run;
+mod settings;
+mod shared;
+mod sockets;
+mod state;
+mod tcp;
+mod telemetry;
+mod worker;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use clap::Parser;
+
+// Many small allocations by several threads: glibc's malloc fragments, this one's memory stays flat.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        eprintln!("weft-proxy: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.reference {
+        println!("{}", reference::json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = settings::load(arguments.config.as_deref(), &arguments.set)?;
+    if arguments.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = logging::start(&settings)?;
+    run::run(settings, log, std::env::var_os("NOTIFY_SOCKET"))
+}

@@ -17,6 +17,16 @@ pub(crate) enum Reporter {
     Destination,
 }
 
+impl Reporter {
+    /// The value of the metrics' label `reporter`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
 /// What was spoken with the application on this proxy's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RequestProtocol {
@@ -24,6 +34,18 @@ pub(crate) enum RequestProtocol {
     Http2,
     Grpc,
     Tcp,
+}
+
+impl RequestProtocol {
+    /// The value of the metrics' label `request_protocol`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// Why the proxy itself made a failure. The letters are Envoy's where the meaning is the same.

@@ -15,7 +15,9 @@ pub enum AttestationError {
     #[error("signing with the Consul leaf's key")]
     Sign(#[from] rustls::Error),
     /// The key is of another kind: Consul is set to a private key type other than `ec` with 256 bits.
-    #[error("the Consul leaf's key is not ECDSA P-256: set private_key_type = \"ec\" and private_key_bits = 256 in Consul's Connect CA")]
+    #[error(
+        "the Consul leaf's key is not ECDSA P-256: set private_key_type = \"ec\" and private_key_bits = 256 in Consul's Connect CA"
+    )]
     NotP256,
 }
 
@@ -47,7 +49,8 @@ mod tests {
     #[test]
     fn the_message_is_the_schemas() {
         let message = consul_attestation_message(b"nonce", b"");
-        let empty_hash = hex::decode("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").unwrap();
+        let empty_hash =
+            hex::decode("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").unwrap();
         assert_eq!(message, [b"weft-consul-attestation-v1\0nonce".as_slice(), &empty_hash].concat());
     }
 

@@ -61,7 +61,10 @@ impl TrustBundle {
     ///
     /// # Errors
     /// Which root breaks which rule.
-    pub fn new(trust_domain: TrustDomain, roots: Vec<CertificateDer<'static>>) -> Result<Self, InvalidBundle> {
+    pub fn new(
+        trust_domain: TrustDomain,
+        roots: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, InvalidBundle> {
         for (index, root) in roots.iter().enumerate() {
             check_root(&trust_domain, index + 1, root)?;
         }
@@ -82,10 +85,17 @@ impl TrustBundle {
     }
 }
 
-fn check_root(trust_domain: &TrustDomain, number: usize, der: &CertificateDer<'_>) -> Result<(), InvalidBundle> {
+fn check_root(
+    trust_domain: &TrustDomain,
+    number: usize,
+    der: &CertificateDer<'_>,
+) -> Result<(), InvalidBundle> {
     let trust_domain = || trust_domain.clone();
-    let root = profile::parse(der)
-        .map_err(|source| InvalidBundle::Root { trust_domain: trust_domain(), number, source })?;
+    let root = profile::parse(der).map_err(|source| InvalidBundle::Root {
+        trust_domain: trust_domain(),
+        number,
+        source,
+    })?;
     if !root.is_ca() {
         return Err(InvalidBundle::NotCa { trust_domain: trust_domain(), number });
     }

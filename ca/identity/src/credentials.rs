@@ -52,7 +52,11 @@ impl Credentials {
     ///
     /// # Errors
     /// When rustls refuses the provider's parameters.
-    pub fn server_config(&self, alpn: &[&[u8]], client: ClientAuth) -> Result<Arc<ServerConfig>, CredentialsError> {
+    pub fn server_config(
+        &self,
+        alpn: &[&[u8]],
+        client: ClientAuth,
+    ) -> Result<Arc<ServerConfig>, CredentialsError> {
         let verifier = ClientVerifier { anchors: Arc::clone(&self.anchors), client };
         let mut config = tls13(ServerConfig::builder_with_provider(crate::crypto_provider()))?
             .with_client_cert_verifier(Arc::new(verifier))
@@ -67,7 +71,11 @@ impl Credentials {
     ///
     /// # Errors
     /// When rustls refuses the provider's parameters.
-    pub fn client_config(&self, expected: &SpiffeId, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, CredentialsError> {
+    pub fn client_config(
+        &self,
+        expected: &SpiffeId,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, CredentialsError> {
         let judge = ExactId { anchors: Arc::clone(&self.anchors), expected: expected.clone() };
         let mut config = tls13(ClientConfig::builder_with_provider(crate::crypto_provider()))?
             .dangerous()

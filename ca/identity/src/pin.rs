@@ -24,7 +24,9 @@ pub struct RootPin([u8; 32]);
 
 /// Why a text is not a pin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a root pin: expected the SHA-256 of the root certificate's DER as 64 hexadecimal digits")]
+#[error(
+    "{0:?} is not a root pin: expected the SHA-256 of the root certificate's DER as 64 hexadecimal digits"
+)]
 pub struct InvalidPin(String);
 
 impl RootPin {
@@ -135,7 +137,10 @@ mod tests {
     fn a_root_that_is_not_pinned_is_refused() {
         let authority = TestAuthority::new("weft.test");
         let other = RootPin::of(&TestAuthority::new("weft.test").bundle().roots[0]);
-        assert_eq!(judge(vec![other], &chain_of(&authority, CONTROL_PLANE_PATH)), Err(VerifyError::NotPinned));
+        assert_eq!(
+            judge(vec![other], &chain_of(&authority, CONTROL_PLANE_PATH)),
+            Err(VerifyError::NotPinned)
+        );
     }
 
     #[test]

@@ -91,7 +91,9 @@ pub(crate) fn uri_name(certificate: &X509Certificate<'_>) -> Result<SpiffeId, In
     for name in &names.value.general_names {
         match name {
             GeneralName::URI(uri) => uris.push(*uri),
-            GeneralName::Invalid(..) => return Err(InvalidSvid::Unreadable("an alternative name is damaged".to_owned())),
+            GeneralName::Invalid(..) => {
+                return Err(InvalidSvid::Unreadable("an alternative name is damaged".to_owned()));
+            }
             // Other kinds of names are allowed and mean nothing here.
             _ => {}
         }

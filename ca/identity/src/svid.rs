@@ -28,7 +28,10 @@ impl Svid {
     ///
     /// # Errors
     /// When the leaf breaks the X509-SVID profile or the key is not the leaf's.
-    pub fn from_der(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, InvalidSvid> {
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, InvalidSvid> {
         let leaf = profile::parse(chain.first().ok_or(InvalidSvid::NoCertificate)?)?;
         let id = profile::check(&leaf)?;
         let validity = leaf.validity();
@@ -45,7 +48,8 @@ impl Svid {
     /// # Errors
     /// When it is not such PEM, or as [`Svid::from_der`].
     pub fn from_pem(text: &str) -> Result<Self, InvalidSvid> {
-        let chain = certificates_from_pem(text).map_err(|error| InvalidSvid::Unreadable(error.to_string()))?;
+        let chain =
+            certificates_from_pem(text).map_err(|error| InvalidSvid::Unreadable(error.to_string()))?;
         let key = key_from_pem(text).map_err(|error| InvalidSvid::Key(error.to_string()))?;
         Self::from_der(chain, key)
     }
@@ -88,7 +92,10 @@ impl Svid {
 impl fmt::Debug for Svid {
     /// Without the key: debug output ends in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Svid").field("id", &self.id).field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Svid")
+            .field("id", &self.id)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,8 +61,12 @@ impl FromStr for JoinToken {
             return Err(InvalidToken("the id is not 16 hexadecimal digits"));
         }
         let secret = URL_SAFE_NO_PAD.decode(next("the secret is missing")?).ok();
-        let secret = secret.and_then(|bytes| bytes.try_into().ok()).ok_or(InvalidToken("the secret is not 32 bytes"))?;
-        let pin = next("the root pin is missing")?.parse().map_err(|_| InvalidToken("the root pin is not 64 digits"))?;
+        let secret = secret
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(InvalidToken("the secret is not 32 bytes"))?;
+        let pin = next("the root pin is missing")?
+            .parse()
+            .map_err(|_| InvalidToken("the root pin is not 64 digits"))?;
         match parts.next() {
             None => Ok(Self { id: id.to_owned(), secret, pin }),
             Some(_) => Err(InvalidToken("something follows the root pin")),

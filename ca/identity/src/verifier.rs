@@ -125,8 +125,14 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-fn whole<'a>(leaf: &'a CertificateDer<'a>, intermediates: &'a [CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
-    std::iter::once(leaf).chain(intermediates).map(|certificate| CertificateDer::from(certificate.as_ref())).collect()
+fn whole<'a>(
+    leaf: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+) -> Vec<CertificateDer<'a>> {
+    std::iter::once(leaf)
+        .chain(intermediates)
+        .map(|certificate| CertificateDer::from(certificate.as_ref()))
+        .collect()
 }
 
 fn only_tls13() -> Error {

@@ -75,7 +75,9 @@ pub enum VerifyError {
         source: webpki::Error,
     },
     /// First contact: no certificate of the presented chain has a pinned hash.
-    #[error("no certificate of the presented chain is the pinned root; it is another control plane, or its root changed")]
+    #[error(
+        "no certificate of the presented chain is the pinned root; it is another control plane, or its root changed"
+    )]
     NotPinned,
     /// First contact: the id is not the one whose path was expected.
     #[error("the peer is {presented}, expected was an id with path {expected}")]
@@ -91,7 +93,11 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// Why it is refused.
-pub fn verify(chain: &[CertificateDer<'_>], bundles: &TrustBundles, now: UnixTime) -> Result<SpiffeId, VerifyError> {
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    bundles: &TrustBundles,
+    now: UnixTime,
+) -> Result<SpiffeId, VerifyError> {
     Anchors::of(bundles).verify(chain, now, Role::Client)
 }
 
@@ -150,7 +156,9 @@ pub(crate) fn check_chain(
 pub(crate) fn classify(id: SpiffeId, now: UnixTime, error: webpki::Error) -> VerifyError {
     match error {
         // A wrong signature is a root of the same name with another key: to its reader an issuer that is not known.
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => VerifyError::UnknownIssuer { id },
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            VerifyError::UnknownIssuer { id }
+        }
         webpki::Error::CertExpired { not_after, .. } => VerifyError::Expired { id, not_after, now },
         webpki::Error::CertNotValidYet { not_before, .. } => VerifyError::NotYetValid { id, not_before, now },
         source => VerifyError::Chain { id, source },

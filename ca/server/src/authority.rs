@@ -187,7 +187,9 @@ impl Authority {
         }
         // Near the root's end a new issuing certificate would not live longer than the old one.
         if own.signer.not_after <= self.issuing_not_after() {
-            tracing::error!("the root of the CA is ending: no new issuing certificate can be made; rotate the root");
+            tracing::error!(
+                "the root of the CA is ending: no new issuing certificate can be made; rotate the root"
+            );
             return Ok(false);
         }
         let issuing = make_issuing(&self.trust_domain, &own.state, &own.signer, now)?;
@@ -220,7 +222,11 @@ impl Authority {
 }
 
 /// The own root and issuing certificate, made where they are missing.
-fn open_own(domain: &TrustDomain, state: &StateDir, now: SystemTime) -> Result<(Signer, Signer), AuthorityError> {
+fn open_own(
+    domain: &TrustDomain,
+    state: &StateDir,
+    now: SystemTime,
+) -> Result<(Signer, Signer), AuthorityError> {
     let (root, issuing) = (state.read(ROOT)?, state.read(ISSUING)?);
     let root = match (root, &issuing) {
         (Some(text), _) => read_pair(state, ROOT, &text)?,
@@ -238,7 +244,8 @@ fn open_own(domain: &TrustDomain, state: &StateDir, now: SystemTime) -> Result<(
     };
     // Whose root it is, before anything is signed by it.
     let file = state.path(ROOT).display().to_string();
-    TrustBundle::new(domain.clone(), root.chain.clone()).map_err(|source| AuthorityError::Bundle { file, source })?;
+    TrustBundle::new(domain.clone(), root.chain.clone())
+        .map_err(|source| AuthorityError::Bundle { file, source })?;
     let issuing = match issuing {
         Some(text) => read_pair(state, ISSUING, &text)?,
         None => make_issuing(domain, state, &root, now)?,
@@ -246,7 +253,12 @@ fn open_own(domain: &TrustDomain, state: &StateDir, now: SystemTime) -> Result<(
     Ok((root, issuing))
 }
 
-fn make_issuing(domain: &TrustDomain, state: &StateDir, root: &Signer, now: SystemTime) -> Result<Signer, AuthorityError> {
+fn make_issuing(
+    domain: &TrustDomain,
+    state: &StateDir,
+    root: &Signer,
+    now: SystemTime,
+) -> Result<Signer, AuthorityError> {
     let sign = |source| AuthorityError::Sign { what: "the issuing key", source };
     let (certificate, key) = new_issuing(domain, root, now).map_err(sign)?;
     write_pair(state, ISSUING, &certificate, &key)?;
@@ -254,7 +266,12 @@ fn make_issuing(domain: &TrustDomain, state: &StateDir, root: &Signer, now: Syst
     Ok(signer(vec![certificate], key).map_err(damaged(state, ISSUING))?)
 }
 
-fn write_pair(state: &StateDir, name: &str, certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<(), StateError> {
+fn write_pair(
+    state: &StateDir,
+    name: &str,
+    certificate: &CertificateDer<'_>,
+    key: &KeyPair,
+) -> Result<(), StateError> {
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     state.write(name, &format!("{}{}", certificates_to_pem([certificate]), weft_identity::key_to_pem(&key)))
 }
@@ -282,8 +299,10 @@ fn read_own_pem(
     // A chain file often holds the root too; peers have it already.
     let chain: Vec<_> = chain.into_iter().filter(|certificate| !roots.contains(certificate)).collect();
     let key = key_from_pem(&read(&pem.key)?).map_err(pem_error(&pem.key))?;
-    let unusable = |path: &Path, problem| AuthorityError::Unusable { file: path.display().to_string(), problem };
-    let key = KeyPair::try_from(&key).map_err(|error| unusable(&pem.key, format!("the private key: {error}")))?;
+    let unusable =
+        |path: &Path, problem| AuthorityError::Unusable { file: path.display().to_string(), problem };
+    let key =
+        KeyPair::try_from(&key).map_err(|error| unusable(&pem.key, format!("the private key: {error}")))?;
     let signer = signer(chain, key).map_err(|problem| unusable(&pem.chain, problem))?;
     Ok((signer, roots))
 }
@@ -328,14 +347,19 @@ fn signer(chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Result<Signer, S
 
 fn life(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), String> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    let time = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let time =
+        |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let validity = certificate.validity();
     Ok((time(validity.not_before.timestamp()), time(validity.not_after.timestamp())))
 }
 
 fn damaged(state: &StateDir, name: &str) -> impl FnOnce(String) -> StateError {
     let path = state.path(name);
-    move |problem| StateError::Damaged { path, problem, expected: "one CA certificate and its private key in PEM" }
+    move |problem| StateError::Damaged {
+        path,
+        problem,
+        expected: "one CA certificate and its private key in PEM",
+    }
 }
 
 /// An error with its causes in one line.
@@ -347,7 +371,8 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 const ROOT: &str = "root.pem";
 const ISSUING: &str = "issuing.pem";
 /// Below 10 s nothing renews in time; above 7 days a stolen key is of use for too long.
-const LEAF_TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
+const LEAF_TTL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]
 mod tests;

@@ -109,7 +109,7 @@ struct Watched {
 #[derive(Clone)]
 struct Cached {
     bundles: Arc<TrustBundles>,
-    read: Instant,
+    read: tokio::time::Instant,
 }
 
 impl ConsulAttestor {
@@ -188,7 +188,7 @@ impl Watched {
         match self.read().await {
             Ok(bundles) => {
                 let bundles = Arc::new(bundles);
-                *cached = Some(Cached { bundles: Arc::clone(&bundles), read: Instant::now() });
+                *cached = Some(Cached { bundles: Arc::clone(&bundles), read: tokio::time::Instant::now() });
                 Ok(bundles)
             }
             Err(error) => match cached.as_ref().filter(|known| known.read.elapsed() < LAST_KNOWN_GOOD) {
@@ -225,7 +225,8 @@ fn check_signature(
     let (_, leaf) = leaf.ok_or(ConsulRefusal::KeyKind)?;
     let key = leaf.public_key();
     let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    if key.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve.is_none_or(|curve| curve != OID_EC_P256) {
+    if key.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve.is_none_or(|curve| curve != OID_EC_P256)
+    {
         return Err(ConsulRefusal::KeyKind);
     }
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.subject_public_key.data.as_ref());

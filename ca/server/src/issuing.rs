@@ -7,8 +7,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -140,7 +140,8 @@ impl Signer {
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         set_life(&mut params, now, not_after);
         let leaf = params.signed_by(key, &self.issuer)?;
@@ -149,7 +150,10 @@ impl Signer {
 }
 
 /// A new root of a trust domain: certificate and key.
-pub(crate) fn new_root(trust_domain: &TrustDomain, now: SystemTime) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
+pub(crate) fn new_root(
+    trust_domain: &TrustDomain,
+    now: SystemTime,
+) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let params = ca_params(trust_domain, "root", BasicConstraints::Constrained(1), now, now + ROOT_LIFE)?;
     Ok((params.self_signed(&key)?.into(), key))

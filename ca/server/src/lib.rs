@@ -22,7 +22,9 @@ mod tokens;
 pub mod transport;
 
 pub use authority::{Authority, AuthoritySettings, Issued, OwnPem};
-pub use consul::{ConnectRoots, ConnectRootsError, ConnectTrust, ConsulAttestor, ConsulDatacenter, ConsulRefusal};
+pub use consul::{
+    ConnectRoots, ConnectRootsError, ConnectTrust, ConsulAttestor, ConsulDatacenter, ConsulRefusal,
+};
 pub use consul_id::{ConsulServiceId, NotAConsulService};
 pub use csr::{Csr, InvalidCsr};
 pub use issuing::{AuthorityError, IssueError};

@@ -70,7 +70,9 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings::load(arguments.config.as_deref(), &arguments.flags())?;
     match arguments.command {
         None | Some(Command::Serve) => run::serve(&settings),
-        Some(Command::Token(TokenCommand::Create { identity, ttl })) => run::create(&settings, &identity, ttl),
+        Some(Command::Token(TokenCommand::Create { identity, ttl })) => {
+            run::create(&settings, &identity, ttl)
+        }
         Some(Command::Token(TokenCommand::List)) => run::list(&settings),
         Some(Command::Token(TokenCommand::Revoke { id })) => run::revoke(&settings, &id),
     }

@@ -9,8 +9,8 @@ use weft_identity::{CONTROL_PLANE_PATH, RenewalSchedule, RenewalState, Svid, Svi
 use crate::authority::{Authority, describe};
 use crate::issuing::IssueError;
 
-/// Puts an own SVID and the bundle into `source`, then renews the SVID (and the issuing certificate) for ever. Spawn
-/// it; dropping it stops it.
+/// Puts an own SVID and the bundle into `source` unless they are there, then renews the SVID (and the issuing
+/// certificate) for ever. Spawn it; dropping it stops it.
 ///
 /// The first SVID is there before the first `await`, so a server can start beside it.
 ///
@@ -18,9 +18,15 @@ use crate::issuing::IssueError;
 /// When the first SVID can't be issued. Later failures are logged and tried again.
 pub async fn keep_own_svid(authority: Arc<Authority>, source: SvidSource) -> Result<(), IssueError> {
     let now = SystemTime::now();
-    let first = authority.issue_own(CONTROL_PLANE_PATH, now)?;
-    let mut schedule = RenewalSchedule::obtained(&first, now);
-    source.set(first, TrustBundles::from_iter([authority.bundle().clone()]));
+    let mut schedule = match source.current() {
+        Some(issued) => RenewalSchedule::restored(&issued.svid),
+        None => {
+            let first = authority.issue_own(CONTROL_PLANE_PATH, now)?;
+            let schedule = RenewalSchedule::obtained(&first, now);
+            source.set(first, TrustBundles::from_iter([authority.bundle().clone()]));
+            schedule
+        }
+    };
     loop {
         // Looks at the clock at least once an hour: a suspended machine's timers are late.
         let wait = match schedule.state(SystemTime::now()) {

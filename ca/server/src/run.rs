@@ -9,7 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weft_ca::settings::Settings;
 use weft_ca::{
-    Authority, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens, keep_own_svid, transport,
+    Authority, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens, keep_own_svid,
+    transport,
 };
 use weft_identity::{SvidSource, TrustBundle, certificates_from_pem};
 use weft_model::SpiffeId;
@@ -18,7 +19,8 @@ use weft_registry_consul::ConsulClient;
 pub(crate) fn serve(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(serve_until_stopped(settings))
 }
 
@@ -27,7 +29,9 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let pin = authority.root_pin().context("the authority has no root")?;
     let tokens = Arc::new(JoinTokens::open(&settings.state_dir, pin)?);
     let consul = attestor(settings)?.map(Arc::new);
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("listening on {}", settings.listen))?;
     let address = listener.local_addr()?;
     let source = SvidSource::new();
     let parts = CaServiceParts { authority: Arc::clone(&authority), tokens, consul, limits: settings.limits };
@@ -50,7 +54,8 @@ fn attestor(settings: &Settings) -> anyhow::Result<Option<ConsulAttestor>> {
     for (registry, consul) in &settings.consul {
         let client = ConsulClient::new(&consul.client).with_context(|| format!("consul.{registry:?}"))?;
         let (datacenter, identities) = (consul.datacenter.clone(), consul.identities.clone());
-        datacenters.insert(registry.clone(), ConsulDatacenter { datacenter, roots: Box::new(client), identities });
+        datacenters
+            .insert(registry.clone(), ConsulDatacenter { datacenter, roots: Box::new(client), identities });
     }
     Ok((!datacenters.is_empty()).then(|| ConsulAttestor::new(settings.trust_domain.clone(), datacenters)))
 }
@@ -98,10 +103,12 @@ fn tokens(settings: &Settings) -> anyhow::Result<JoinTokens> {
         Some(own) => own.roots.clone(),
         None => settings.state_dir.join("root.pem"),
     };
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("reading the CA's root {}; has the CA been started once?", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!("reading the CA's root {}; has the CA been started once?", path.display())
+    })?;
     let roots = certificates_from_pem(&text).with_context(|| path.display().to_string())?;
-    let bundle = TrustBundle::new(settings.trust_domain.clone(), roots).with_context(|| path.display().to_string())?;
+    let bundle =
+        TrustBundle::new(settings.trust_domain.clone(), roots).with_context(|| path.display().to_string())?;
     let root = bundle.roots.first().context("there is no root")?;
     Ok(JoinTokens::open(&settings.state_dir, weft_identity::RootPin::of(root))?)
 }

@@ -127,7 +127,10 @@ impl CertificateAuthority for CaService {
         Ok(Response::new(wire::ChallengeResponse { nonce }))
     }
 
-    async fn issue(&self, request: Request<wire::IssueRequest>) -> Result<Response<wire::IssueResponse>, Status> {
+    async fn issue(
+        &self,
+        request: Request<wire::IssueRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
         let peer = peer_of(&request)?;
         if !allow(&self.addresses, &peer.remote.ip()) {
             return Err(Refusal::TooMany.answer(&peer));
@@ -182,7 +185,8 @@ enum Refusal {
 impl Refusal {
     /// Logs why, and says as much to the caller as it needs.
     fn answer(&self, peer: &PeerIdentity) -> Status {
-        let (remote, id, reason) = (peer.remote, peer.id.as_ref().map_or("-", SpiffeId::as_str), describe(self));
+        let (remote, id, reason) =
+            (peer.remote, peer.id.as_ref().map_or("-", SpiffeId::as_str), describe(self));
         match self {
             Self::Token(TokenRefusal::Used { .. } | TokenRefusal::WrongSecret(_)) => {
                 tracing::error!(alarm = true, %remote, id, reason, "ALARM: a join token is misused");
@@ -194,9 +198,8 @@ impl Refusal {
 
     fn status(&self) -> Status {
         match self {
-            Self::Csr(InvalidCsr::OtherId { .. }) | Self::Issue(IssueError::Csr(InvalidCsr::OtherId { .. })) => {
-                not_attested()
-            }
+            Self::Csr(InvalidCsr::OtherId { .. })
+            | Self::Issue(IssueError::Csr(InvalidCsr::OtherId { .. })) => not_attested(),
             Self::Csr(_) | Self::Issue(IssueError::Csr(_)) => {
                 Status::invalid_argument("the certificate signing request can't be used")
             }
@@ -208,7 +211,9 @@ impl Refusal {
             }
             Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => not_attested(),
             Self::Issue(_) => Status::unavailable("try again later"),
-            Self::Token(_) | Self::Consul(_) | Self::NoCertificate | Self::CertificateOver(_) => not_attested(),
+            Self::Token(_) | Self::Consul(_) | Self::NoCertificate | Self::CertificateOver(_) => {
+                not_attested()
+            }
         }
     }
 }
@@ -228,7 +233,11 @@ fn name_of(attestation: Option<&Attestation>) -> &'static str {
 
 fn peer_of<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
     // Missing only if the service is mounted over another transport than ours.
-    request.extensions().get().cloned().ok_or_else(|| Status::internal("this connection has no peer identity"))
+    request
+        .extensions()
+        .get()
+        .cloned()
+        .ok_or_else(|| Status::internal("this connection has no peer identity"))
 }
 
 fn allow<K: std::hash::Hash + Eq + Clone>(buckets: &Mutex<Buckets<K>>, key: &K) -> bool {

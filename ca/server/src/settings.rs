@@ -88,7 +88,8 @@ impl Settings {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| de::Error::custom(format!("{text:?}: {error}; write 24h or 10m")))
+    humantime::parse_duration(&text)
+        .map_err(|error| de::Error::custom(format!("{text:?}: {error}; write 24h or 10m")))
 }
 
 fn default_trust_domain() -> TrustDomain {

@@ -165,7 +165,8 @@ fn flush_directory(path: &Path) -> Result<(), StateError> {
 }
 
 fn check_mode(path: &Path, expected: u32) -> Result<(), StateError> {
-    let mode = fs::metadata(path).map_err(io_error("reading the mode of", path))?.permissions().mode() & 0o777;
+    let mode =
+        fs::metadata(path).map_err(io_error("reading the mode of", path))?.permissions().mode() & 0o777;
     match mode & 0o077 {
         0 => Ok(()),
         _ => Err(StateError::Exposed { path: path.to_owned(), mode, expected }),

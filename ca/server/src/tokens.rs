@@ -59,7 +59,9 @@ pub enum TokenRefusal {
         identity: SpiffeId,
     },
     /// It was used before: it was copied, or a proxy lost its state.
-    #[error("token {id} for {identity} is presented a second time: it was stolen, or its user lost its state")]
+    #[error(
+        "token {id} for {identity} is presented a second time: it was stolen, or its user lost its state"
+    )]
     Used {
         /// Which token.
         id: String,
@@ -127,7 +129,12 @@ impl JoinTokens {
     ///
     /// # Errors
     /// When the life is out of range, the id reserved, or the disk full.
-    pub fn create(&self, identity: &SpiffeId, ttl: Duration, now: SystemTime) -> Result<JoinToken, TokenError> {
+    pub fn create(
+        &self,
+        identity: &SpiffeId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<JoinToken, TokenError> {
         if !TTL.contains(&ttl) {
             return Err(TokenError::Ttl(ttl));
         }
@@ -221,7 +228,9 @@ impl JoinTokens {
 
     fn read(&self, prefix: &str, id: &str) -> Result<Option<Stored>, TokenError> {
         let Some(text) = self.directory.read(&format!("{prefix}{}", file_of(id)))? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|source| TokenError::Damaged { id: id.to_owned(), source })
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|source| TokenError::Damaged { id: id.to_owned(), source })
     }
 
     /// Removes tokens that are over for so long that nobody will ask what became of them.

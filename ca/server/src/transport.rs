@@ -42,7 +42,10 @@ pub struct Connection {
 }
 
 /// Accepts connections for tonic's `serve_with_incoming`. Never ends; dropping it ends the handshakes that run.
-pub fn incoming(listener: TcpListener, source: SvidSource) -> impl Stream<Item = io::Result<Connection>> + Send {
+pub fn incoming(
+    listener: TcpListener,
+    source: SvidSource,
+) -> impl Stream<Item = io::Result<Connection>> + Send {
     let acceptor = Acceptor { listener, source, config: None, handshakes: JoinSet::new() };
     futures::stream::unfold(acceptor, |mut acceptor| async move {
         let connection = acceptor.next().await;
@@ -97,7 +100,10 @@ impl Acceptor {
                 Some(config)
             }
             Err(error) => {
-                tracing::error!(error = crate::authority::describe(&error), "the own certificate can't be used");
+                tracing::error!(
+                    error = crate::authority::describe(&error),
+                    "the own certificate can't be used"
+                );
                 None
             }
         }
@@ -154,7 +160,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -57,8 +57,7 @@ impl Http1 {
 
     async fn exchange(&mut self, path: &str) -> Result<Answer> {
         if self.sender.as_ref().is_none_or(http1::SendRequest::is_closed) {
-            let stream = TcpStream::connect(self.address).await.context("connecting")?;
-            stream.set_nodelay(true)?;
+            let stream = connect(self.address).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             self.driver.spawn(async move {
                 // Its end shows at the next request.
@@ -72,6 +71,13 @@ impl Http1 {
         let response = sender.send_request(request).await.context("sending the request")?;
         read(response).await
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.context("connecting")?;
+    // Or small requests wait for the acknowledgement of the one before (Nagle).
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer> {
@@ -89,7 +95,7 @@ pub(super) async fn greet(address: SocketAddr) -> Result<HelloReply> {
 }
 
 async fn greet_within(address: SocketAddr) -> Result<HelloReply> {
-    let stream = TcpStream::connect(address).await.context("connecting")?;
+    let stream = connect(address).await?;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
@@ -113,7 +119,7 @@ pub(super) async fn use_store(address: SocketAddr) -> Result<String> {
 }
 
 async fn use_store_within(address: SocketAddr) -> Result<String> {
-    let (from, mut to) = TcpStream::connect(address).await.context("connecting")?.into_split();
+    let (from, mut to) = connect(address).await?.into_split();
     let mut lines = BufReader::new(from).lines();
     let mut next = async || lines.next_line().await?.context("the store closed too early");
     let greeting = next().await?;

@@ -76,12 +76,12 @@ async fn call_store(stage: &Stage) -> Result<Event> {
     let direct = median_ms(SAMPLES / 4, async || use_store(app).await.map(drop)).await?;
     // Raw bytes carry no header: what the callee's proxy saw is in its access log.
     let logged = stage.access_log("store", |line| line["reporter"] == "destination");
-    let caller = logged.and_then(|line| line["source_principal"].as_str().map(str::to_owned));
+    let caller = logged.and_then(|line| line["source"].as_str().map(str::to_owned));
     Ok(Event::Call {
         from: "web",
         to: "store",
         answered_by: greeting.trim_end_matches(" ready").to_owned(),
-        protocol: "TCP, the server speaking first,".to_owned(),
+        protocol: "TCP (the server speaks first)".to_owned(),
         caller,
         median_ms: Some(median),
         direct_ms: Some(direct),
@@ -142,7 +142,8 @@ async fn wait_for_endpoints(stage: &Stage, count: usize) -> Result<()> {
     loop {
         let (_, dump) = stage.admin(web, "/config_dump").await?;
         let dump: serde_json::Value = serde_json::from_str(&dump)?;
-        let found = dump["services"]["default/api"]["endpoints"].as_array().map_or(0, Vec::len);
+        let api = dump["services"].as_array().and_then(|all| all.iter().find(|s| s["service"] == "default/api"));
+        let found = api.and_then(|api| api["endpoints"].as_array()).map_or(0, Vec::len);
         if found == count {
             return Ok(());
         }

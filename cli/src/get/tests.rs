@@ -129,3 +129,19 @@ fn json_and_yaml_say_the_same() {
     let read: Vec<ServiceView> = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(read, serde_json::from_str::<Vec<ServiceView>>(&json).unwrap());
 }
+
+#[test]
+fn one_proxy_is_shown_with_its_types() {
+    let types = json!([{"resource_type": "Service", "subscribed": 2, "held": 1, "waiting": 0, "in_flight_revision": null,
+        "sent_revision": 7, "acked_revision": null, "refused": [{"resource": "a", "field_path": "", "reason": "no"}]}]);
+    let dump = ProxyDump { proxy: proxies().remove(0), types: serde_json::from_value(types).unwrap() };
+    let shown = dump_text(&dump, 61_000, PLAIN);
+    assert!(
+        shown.contains("\n\n  TYPE      SUBSCRIBED   HELD   WAITING   SENT   ACKNOWLEDGED   REFUSED\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.ends_with("\n  Service   2            1      0         7      -              1\n"),
+        "{shown}"
+    );
+}

@@ -45,6 +45,7 @@ pub(crate) struct Serve {
 
 /// Serves until the process is ended.
 pub(crate) async fn run(args: Args) -> Result<()> {
+    weft_identity::install_crypto_provider();
     match args.kind {
         Kind::Http(args) => http::serve(args).await,
         Kind::Grpc(args) => grpc::serve(args).await,

@@ -65,9 +65,15 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// Opens them. A socket left by a process that is gone is replaced; one that somebody answers on is an error.
     pub(crate) async fn bind(socket: &Path, tcp: Option<std::net::SocketAddr>) -> Result<Self> {
-        let unix = bind_socket(socket).await.with_context(|| format!("opening the admin socket {}", socket.display()))?;
+        let unix = bind_socket(socket)
+            .await
+            .with_context(|| format!("opening the admin socket {}", socket.display()))?;
         let tcp = match tcp {
-            Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("opening admin.listen {address}"))?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("opening admin.listen {address}"))?,
+            ),
             None => None,
         };
         Ok(Self { unix, path: socket.to_owned(), tcp })
@@ -126,7 +132,9 @@ pub(crate) async fn serve(listeners: Listeners, admin: Arc<Admin>) {
     }
 }
 
-async fn accept_some(listener: Option<&TcpListener>) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
+async fn accept_some(
+    listener: Option<&TcpListener>,
+) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,

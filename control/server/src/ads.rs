@@ -71,7 +71,16 @@ struct Session {
 impl Session {
     fn new(ads: Ads, peer: PeerIdentity, requests: Streaming<DeltaDiscoveryRequest>) -> Self {
         let stream = Arc::new(Mutex::new(Stream::new(StreamSettings::default())));
-        Self { ads, peer, requests, stream, presence: None, ready: VecDeque::new(), converging: None, ended: false }
+        Self {
+            ads,
+            peer,
+            requests,
+            stream,
+            presence: None,
+            ready: VecDeque::new(),
+            converging: None,
+            ended: false,
+        }
     }
 
     /// The next response and the session after it; `None` when the stream is over.
@@ -125,7 +134,12 @@ impl Session {
             (false, Some(detail)) => {
                 self.ads.counters.nacks.add(1);
                 let message: String = detail.message.chars().filter(|c| !c.is_control()).take(512).collect();
-                tracing::warn!(proxy = self.name(), kind = request.type_url, message, "a proxy refused a resource");
+                tracing::warn!(
+                    proxy = self.name(),
+                    kind = request.type_url,
+                    message,
+                    "a proxy refused a resource"
+                );
             }
         }
         let publication = Arc::clone(&self.ads.state.borrow_and_update());

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use weft_ca::{
-    Authority, AuthoritySettings, ConsulAttestor, ConsulDatacenter, JoinTokens, LimitSettings, OwnPem,
+    Authority, AuthoritySettings, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens,
+    LimitSettings, OwnPem,
 };
 use weft_identity::{CONTROL_PLANE_PATH, SvidSource, TrustBundles};
 use weft_model::{RegistryId, ServiceKey, SpiffeId};
@@ -85,6 +86,12 @@ impl Ca {
         identity.set(own, TrustBundles::from_iter([authority.bundle().clone()]));
         Ok(Self { authority: Arc::new(authority), tokens: Arc::new(tokens), identity })
     }
+
+    /// What proxies see of it.
+    pub(crate) fn service(&self, consul: ConsulAttestor, limits: LimitSettings) -> CaService {
+        let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
+        CaService::new(CaServiceParts { authority, tokens, consul: Some(Arc::new(consul)), limits })
+    }
 }
 
 /// The attestor of the Consul registries that the settings name.
@@ -92,7 +99,8 @@ pub(crate) fn consul_attestor(settings: &Settings) -> Result<ConsulAttestor> {
     let mut datacenters = BTreeMap::new();
     for (id, attestation) in &settings.ca.consul {
         let registry = settings.registry.iter().find(|registry| registry.id == *id);
-        let registry = registry.with_context(|| format!("settings: ca.consul.{id:?}: no [[registry]] has this id"))?;
+        let registry =
+            registry.with_context(|| format!("settings: ca.consul.{id:?}: no [[registry]] has this id"))?;
         let consul = registry.consul.clone().unwrap_or_default();
         let datacenter = attestation.datacenter.clone().or_else(|| consul.datacenter.clone());
         let client = ConsulClient::new(&consul).with_context(|| format!("settings of registry {id}"))?;

@@ -48,7 +48,12 @@ pub(crate) struct Ingest {
 
 impl Ingest {
     /// Ready to follow `followed`; what was known of them before this process is published already.
-    pub(crate) fn new(followed: Vec<Followed>, publisher: Publisher, identity: SvidSource, last_known: LastKnown) -> Self {
+    pub(crate) fn new(
+        followed: Vec<Followed>,
+        publisher: Publisher,
+        identity: SvidSource,
+        last_known: LastKnown,
+    ) -> Self {
         let mappings = followed.iter().map(|one| (one.registry.id().clone(), one.mapping.clone())).collect();
         let report = |required| RegistryReport { required, ..RegistryReport::default() };
         let reports = followed.iter().map(|one| (one.registry.id().clone(), report(one.required))).collect();

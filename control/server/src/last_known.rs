@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::future::pending;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,7 +105,8 @@ impl LastKnown {
 }
 
 fn stored(id: &RegistryId, entries: Vec<Entry>) -> Stored {
-    let mut stored = Stored { version: VERSION, registry: id.clone(), services: Vec::new(), workloads: Vec::new() };
+    let mut stored =
+        Stored { version: VERSION, registry: id.clone(), services: Vec::new(), workloads: Vec::new() };
     for entry in entries {
         match entry {
             Entry::Service(service) => stored.services.push(service),
@@ -118,7 +120,9 @@ fn read(path: &Path, id: &RegistryId) -> io::Result<Stored> {
     let stored: Stored = serde_json::from_slice(&fs::read(path)?)?;
     if stored.version != VERSION || stored.registry != *id {
         let (version, registry) = (stored.version, stored.registry);
-        return Err(io::Error::other(format!("expected version {VERSION} of {id}, found version {version} of {registry}")));
+        return Err(io::Error::other(format!(
+            "expected version {VERSION} of {id}, found version {version} of {registry}"
+        )));
     }
     Ok(stored)
 }
@@ -128,7 +132,9 @@ fn write(path: &Path, stored: &Stored) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;
     let temporary = path.with_extension("json.new");
-    let mut file = BufWriter::new(fs::File::create(&temporary)?);
+    let create =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = BufWriter::new(create);
     serde_json::to_writer(&mut file, stored)?;
     file.flush()?;
     file.get_ref().sync_all()?;
@@ -158,7 +164,10 @@ mod tests {
     async fn what_was_known_survives_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::new(BTreeMap::new());
-        catalog.apply(&id(), RegistryEvent::Reset { scope: Scope::All, entries: vec![service("shop/a"), service("b")] });
+        catalog.apply(
+            &id(),
+            RegistryEvent::Reset { scope: Scope::All, entries: vec![service("shop/a"), service("b")] },
+        );
         let mut last_known = LastKnown::new(directory.path().join("registries"));
         last_known.changed(&id());
         last_known.write_due().await;

@@ -17,7 +17,9 @@ mod readiness;
 mod run;
 mod settings;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -31,7 +33,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The control plane of a Weft mesh.
 #[derive(Parser)]
-#[command(version, after_help = "Settings come from --config, then WEFT_CONTROL_… in the environment, then --set.")]
+#[command(
+    version,
+    after_help = "Settings come from --config, then WEFT_CONTROL_… in the environment, then --set."
+)]
 struct Args {
     /// The settings file (TOML).
     #[arg(long, value_name = "FILE")]
@@ -41,23 +46,39 @@ struct Args {
     set: Vec<String>,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<()> {
     let settings = settings::load(args.config.as_deref(), &args.set)?;
     log_to_stderr(&settings)?;
     weft_identity::install_crypto_provider();
     let notify_socket = std::env::var_os("NOTIFY_SOCKET");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let stop = async { tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} } };
+        let stop = async {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        };
         run::run(settings, notify_socket, stop).await
     })
 }
 
 fn log_to_stderr(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("settings: log: {:?}", settings.log))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(&settings.log).with_context(|| format!("settings: log: {:?}", settings.log))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match settings.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),

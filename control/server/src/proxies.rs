@@ -72,8 +72,11 @@ impl Proxies {
 
     /// Each one's status, by name.
     pub(crate) fn statuses(&self) -> Vec<ProxyStatus> {
-        let mut statuses: Vec<ProxyStatus> =
-            self.connections().iter().map(|connection| connection.status(&lock(&connection.stream).status())).collect();
+        let mut statuses: Vec<ProxyStatus> = self
+            .connections()
+            .iter()
+            .map(|connection| connection.status(&lock(&connection.stream).status()))
+            .collect();
         statuses.sort_by(|a, b| (&a.name, a.connected_unix_ms).cmp(&(&b.name, b.connected_unix_ms)));
         statuses
     }
@@ -82,7 +85,10 @@ impl Proxies {
     pub(crate) fn dump(&self, name: &str) -> Option<ProxyDump> {
         let connection = self.connections().into_iter().rev().find(|one| one.node.to_string() == name)?;
         let status = lock(&connection.stream).status();
-        Some(ProxyDump { proxy: connection.status(&status), types: status.types.iter().map(type_status).collect() })
+        Some(ProxyDump {
+            proxy: connection.status(&status),
+            types: status.types.iter().map(type_status).collect(),
+        })
     }
 
     fn connections(&self) -> Vec<Connection> {
@@ -108,7 +114,11 @@ impl Connection {
             applied_revision: status.applied_revision,
             sync,
             reasons: status.types.iter().flat_map(reasons).collect(),
-            subscriptions: status.types.iter().find(|one| one.kind == "Service").map_or(0, |one| one.subscribed),
+            subscriptions: status
+                .types
+                .iter()
+                .find(|one| one.kind == "Service")
+                .map_or(0, |one| one.subscribed),
         }
     }
 }
@@ -118,7 +128,8 @@ fn reasons(status: &weft_xds::TypeStatus) -> Vec<String> {
     let kind = status.kind;
     let mut reasons = Vec::new();
     for refused in &status.refused {
-        let field = if refused.field_path.is_empty() { String::new() } else { format!("{}: ", refused.field_path) };
+        let field =
+            if refused.field_path.is_empty() { String::new() } else { format!("{}: ", refused.field_path) };
         reasons.push(format!("it refused {kind} {}: {field}{}", refused.name, refused.reason));
     }
     if let Some(revision) = status.in_flight_revision {

@@ -44,9 +44,10 @@ pub(crate) async fn await_registries(mut reports: watch::Receiver<Reports>, dead
     let mut overdue = false;
     loop {
         let newest = reports.borrow_and_update().clone();
+        let waiting = unsynced(&newest);
         if judge(&newest, overdue) {
-            for registry in unsynced(&newest) {
-                tracing::warn!(%registry, "it has not been listed within the deadline; serving without waiting for it");
+            for registry in waiting {
+                tracing::warn!(%registry, "its first listing is not complete; serving without waiting longer for it");
             }
             return;
         }
@@ -54,8 +55,10 @@ pub(crate) async fn await_registries(mut reports: watch::Receiver<Reports>, dead
             Ok(()) = reports.changed() => {}
             () = sleep_until(until), if !overdue => {
                 overdue = true;
-                for registry in unsynced(&newest) {
-                    tracing::warn!(%registry, "not ready: its first listing is not complete");
+                for (registry, report) in newest.iter().filter(|(id, _)| waiting.contains(id)) {
+                    if report.required {
+                        tracing::warn!(%registry, "not ready: it is required and its first listing is not complete");
+                    }
                 }
             }
         }
@@ -72,10 +75,12 @@ mod tests {
 
     fn reports(registries: &[(&str, bool, bool)]) -> Reports {
         let report = |required, synced: bool| {
-            let freshness = Freshness { first_sync_unix_ms: synced.then_some(UnixMillis(1)), ..Freshness::default() };
+            let freshness =
+                Freshness { first_sync_unix_ms: synced.then_some(UnixMillis(1)), ..Freshness::default() };
             RegistryReport { required, freshness, ..RegistryReport::default() }
         };
-        let reports = registries.iter().map(|&(id, required, synced)| (id.parse().unwrap(), report(required, synced)));
+        let reports =
+            registries.iter().map(|&(id, required, synced)| (id.parse().unwrap(), report(required, synced)));
         Reports::new(reports.collect::<BTreeMap<_, _>>())
     }
 

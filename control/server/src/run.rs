@@ -6,6 +6,8 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
-use weft_ca::{CaService, CaServiceParts, keep_own_svid, transport};
+use weft_ca::{CaService, keep_own_svid, transport};
+use weft_identity::SvidSource;
 use weft_model::RegistryKind;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use weft_registry::file::{FileRegistry, FileSettings};
@@ -29,14 +32,21 @@ use crate::ingest::{Followed, Ingest};
 use crate::last_known::LastKnown;
 use crate::notify::notify;
 use crate::proxies::Proxies;
-use crate::publish;
+use crate::publish::{self, Readers};
 use crate::readiness::{Phase, await_registries, stopping};
 use crate::settings::{RegistrySettings, Settings};
 
 /// Runs the control plane until `stop` is ready.
-pub(crate) async fn run(settings: Settings, notify_socket: Option<OsString>, stop: impl Future<Output = ()>) -> Result<()> {
+pub(crate) async fn run(
+    settings: Settings,
+    notify_socket: Option<OsString>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     let started = SystemTime::now();
-    std::fs::create_dir_all(&settings.state_dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&settings.state_dir)
         .with_context(|| format!("making the state directory {}", settings.state_dir.display()))?;
     let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
     let attestor = consul_attestor(&settings)?;
@@ -50,43 +60,53 @@ pub(crate) async fn run(settings: Settings, notify_socket: Option<OsString>, sto
 
     let (publisher, published) = publish::channel();
     let (phase, phases) = watch::channel(Phase::Starting);
-    let (proxies, counters) = (Proxies::default(), Arc::new(Counters::default()));
     let last_known = LastKnown::new(settings.state_dir.join("registries"));
     let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known);
-    let ads =
-        Ads { state: published.state.clone(), phase: phases.clone(), proxies: proxies.clone(), counters: Arc::clone(&counters) };
-    let admin = Admin {
-        trust_domain: settings.trust_domain.clone(),
-        started,
-        listen,
-        published: published.clone(),
+    let ads = Ads {
+        state: published.state.clone(),
         phase: phases.clone(),
-        proxies,
-        counters,
-        authority: Arc::clone(&ca.authority),
-        tokens: Arc::clone(&ca.tokens),
-        identity: ca.identity.clone(),
+        proxies: Proxies::default(),
+        counters: Arc::new(Counters::default()),
     };
-    let ca_service = CaService::new(CaServiceParts {
-        authority: Arc::clone(&ca.authority),
-        tokens: Arc::clone(&ca.tokens),
-        consul: Some(Arc::new(attestor)),
-        limits: settings.ca.limits,
-    });
+    let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
+    let admin = admin(&settings, started, listen, published, &ads, &ca);
 
     let mut tasks = JoinSet::new();
     let (authority, identity) = (Arc::clone(&ca.authority), ca.identity.clone());
-    tasks.spawn(async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") });
+    tasks.spawn(
+        async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") },
+    );
     tasks.spawn(done(ingest.run(phases.clone())));
     tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
-    tasks.spawn(serve(listener, ca, ca_service, ads, phases.clone()));
-    let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
+    tasks.spawn(serve(listener, ca.service(attestor, settings.ca.limits), ca.identity, ads));
     let outcome = supervise(&mut tasks, &phase, notify_socket.as_ref(), ready, stop).await;
     notify(notify_socket.as_deref(), "STOPPING=1");
     phase.send_replace(Phase::Stopping);
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
     outcome
+}
+
+fn admin(
+    settings: &Settings,
+    started: SystemTime,
+    listen: SocketAddr,
+    published: Readers,
+    ads: &Ads,
+    ca: &Ca,
+) -> Admin {
+    Admin {
+        trust_domain: settings.trust_domain.clone(),
+        started,
+        listen,
+        published,
+        phase: ads.phase.clone(),
+        proxies: ads.proxies.clone(),
+        counters: Arc::clone(&ads.counters),
+        authority: Arc::clone(&ca.authority),
+        tokens: Arc::clone(&ca.tokens),
+        identity: ca.identity.clone(),
+    }
 }
 
 /// Waits for readiness, then for the end: `stop`, or a task that should not have ended.
@@ -134,14 +154,9 @@ async fn drain(tasks: &mut JoinSet<Result<()>>, deadline: Duration) {
 }
 
 /// The proxies' port: discovery and certificates over mTLS.
-async fn serve(
-    listener: TcpListener,
-    ca: Ca,
-    ca_service: CaService,
-    ads: Ads,
-    mut phase: watch::Receiver<Phase>,
-) -> Result<()> {
-    let incoming = transport::incoming(listener, ca.identity.clone());
+async fn serve(listener: TcpListener, ca: CaService, identity: SvidSource, ads: Ads) -> Result<()> {
+    let incoming = transport::incoming(listener, identity);
+    let mut phase = ads.phase.clone();
     Server::builder()
         // A proxy that is gone without a word is noticed within 40 s.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -149,7 +164,7 @@ async fn serve(
         // A proxy has one stream and a certificate request now and then.
         .max_concurrent_streams(Some(16))
         .http2_max_header_list_size(Some(16 * 1024))
-        .add_service(ca_service.into_server())
+        .add_service(ca.into_server())
         .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(LARGEST_REQUEST))
         .serve_with_incoming_shutdown(incoming, async move { stopping(&mut phase).await })
         .await

@@ -128,8 +128,9 @@ impl Settings {
 /// Durations as users write them: `500ms`, `10s`, `24h`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| de::Error::custom(format_args!("{text:?} is no duration as 500ms, 10s or 24h: {error}")))
+    humantime::parse_duration(&text).map_err(|error| {
+        de::Error::custom(format_args!("{text:?} is no duration as 500ms, 10s or 24h: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -162,7 +162,11 @@ mod tests {
         assert_eq!(versions.map(|version| version.to_string()), GOLDEN);
     }
 
-    const GOLDEN: [&str; 3] = ["", "", ""];
+    const GOLDEN: [&str; 3] = [
+        "a34bb9a6169f5d0dc185e16467913feb",
+        "20ce2b3e82f1c4878a8cffeb24228a75",
+        "2b402a4b51a121d841f80673949426e0",
+    ];
 
     #[test]
     fn every_field_of_a_workload_is_part_of_its_version() {

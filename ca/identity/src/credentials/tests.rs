@@ -8,7 +8,9 @@ use time::{Duration, OffsetDateTime};
 
 use super::*;
 use crate::testkit::{TestAuthority, leaf_params};
-use crate::{ALPN_HBONE, ALPN_WEFT, CONTROL_PLANE_PATH, RefusalReason, RootPin, peer_id, pinned_client_config};
+use crate::{
+    ALPN_HBONE, ALPN_WEFT, CONTROL_PLANE_PATH, RefusalReason, RootPin, peer_id, pinned_client_config,
+};
 use crate::{refusal_reason, testkit};
 
 const WEB: &str = "/ns/shop/sa/web";
@@ -31,8 +33,12 @@ fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
 }
 
 fn pass(
-    from: &mut (impl Into<Connection> + std::ops::DerefMut<Target = rustls::ConnectionCommon<impl rustls::SideData>>),
-    to: &mut (impl Into<Connection> + std::ops::DerefMut<Target = rustls::ConnectionCommon<impl rustls::SideData>>),
+    from: &mut (
+             impl Into<Connection> + std::ops::DerefMut<Target = rustls::ConnectionCommon<impl rustls::SideData>>
+         ),
+    to: &mut (
+             impl Into<Connection> + std::ops::DerefMut<Target = rustls::ConnectionCommon<impl rustls::SideData>>
+         ),
 ) -> Result<(), rustls::Error> {
     let mut bytes = Vec::new();
     while from.wants_write() {
@@ -136,8 +142,10 @@ fn a_client_with_a_bad_certificate_is_refused_even_where_none_is_needed() {
 fn each_bad_client_has_its_own_reason() {
     let authority = TestAuthority::new("weft.test");
     let other_root = TestAuthority::new("weft.test");
-    let expired = leaf_of(&authority, |params| params.not_after = OffsetDateTime::now_utc() - Duration::MINUTE);
-    let early = leaf_of(&authority, |params| params.not_before = OffsetDateTime::now_utc() + Duration::MINUTE);
+    let expired =
+        leaf_of(&authority, |params| params.not_after = OffsetDateTime::now_utc() - Duration::MINUTE);
+    let early =
+        leaf_of(&authority, |params| params.not_before = OffsetDateTime::now_utc() + Duration::MINUTE);
     let cases = [
         (TestAuthority::new("evil.test").svid(WEB), RefusalReason::ForeignTrustDomain),
         (other_root.svid(WEB), RefusalReason::UnknownIssuer),

@@ -1,6 +1,9 @@
 //! One test a rule of the profile: a leaf that breaks it and nothing else.
 
-use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose,
+};
 
 use super::*;
 use crate::testkit::{TestAuthority, leaf_params, uri};
@@ -25,7 +28,9 @@ fn a_leaf_that_keeps_the_profile_has_its_id() {
 
 #[test]
 fn a_dns_name_beside_the_id_does_no_harm() {
-    let id = id_of(|params| params.subject_alt_names.push(rcgen::SanType::DnsName("web.test".try_into().unwrap())));
+    let id = id_of(|params| {
+        params.subject_alt_names.push(rcgen::SanType::DnsName("web.test".try_into().unwrap()))
+    });
     assert_eq!(id.unwrap().as_str(), ID);
 }
 

@@ -10,13 +10,19 @@ use crate::{RefusalReason, TrustBundle};
 
 const ID: &str = "spiffe://weft.test/ns/shop/sa/web";
 
-fn refused(chain: &[CertificateDer<'_>], bundles: &TrustBundles, now: UnixTime) -> (RefusalReason, VerifyError) {
+fn refused(
+    chain: &[CertificateDer<'_>],
+    bundles: &TrustBundles,
+    now: UnixTime,
+) -> (RefusalReason, VerifyError) {
     let error = verify(chain, bundles, now).expect_err("accepted");
     (RefusalReason::from(&error), error)
 }
 
 fn at(offset_seconds: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs().saturating_add_signed(offset_seconds)))
+    UnixTime::since_unix_epoch(Duration::from_secs(
+        UnixTime::now().as_secs().saturating_add_signed(offset_seconds),
+    ))
 }
 
 #[test]

@@ -50,7 +50,11 @@ fn id(text: &str) -> SpiffeId {
     format!("spiffe://weft.test{text}").parse().unwrap()
 }
 
-fn accepted(authority: &Authority, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<SpiffeId, VerifyError> {
+fn accepted(
+    authority: &Authority,
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Result<SpiffeId, VerifyError> {
     let bundles = TrustBundles::from_iter([authority.bundle().clone()]);
     verify(chain, &bundles, UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap()))
 }
@@ -102,7 +106,10 @@ fn root_and_issuing_certificate_are_limited_in_length_and_life() {
         let usage = certificate.key_usage().unwrap().unwrap();
         assert!(usage.critical && usage.value.key_cert_sign() && !usage.value.digital_signature());
     }
-    assert!(TrustBundle::new("weft.test".parse().unwrap(), vec![issuing.chain[0].clone()]).is_ok(), "URI of the domain");
+    assert!(
+        TrustBundle::new("weft.test".parse().unwrap(), vec![issuing.chain[0].clone()]).is_ok(),
+        "URI of the domain"
+    );
 }
 
 #[test]

@@ -51,7 +51,9 @@ fn the_secret_is_not_on_disk() {
     let secret = text.split('.').nth(2).unwrap();
     let directory = temporary.path().join("ca/tokens");
     let mut seen = 0;
-    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+    for entry in
+        std::fs::read_dir(directory).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file())
+    {
         let content = std::fs::read_to_string(entry.path()).unwrap();
         assert!(!content.contains(secret) && !content.contains(&text), "{content}");
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -96,7 +98,8 @@ fn a_revoked_or_invented_token_is_unknown() {
 #[test]
 fn a_restart_forgets_neither_unused_nor_used_tokens() {
     let Place { temporary, tokens, now } = place();
-    let (used, unused) = (tokens.create(&web(), HOUR, now).unwrap(), tokens.create(&web(), HOUR, now).unwrap());
+    let (used, unused) =
+        (tokens.create(&web(), HOUR, now).unwrap(), tokens.create(&web(), HOUR, now).unwrap());
     tokens.redeem(&used, now).unwrap();
     let again = JoinTokens::open(&temporary.path().join("ca"), used.pin()).unwrap();
     assert!(matches!(again.redeem(&used, now), Err(TokenRefusal::Used { .. })));

@@ -26,25 +26,53 @@ const fn metric(name: &'static str, kind: &'static str, help: &'static str) -> M
 /// All of them, in the order they are written.
 pub(super) const TABLE: &[Metric] = &[
     metric("weft_control_ready", "gauge", "1 while proxies are served."),
-    metric("weft_control_revision", "gauge", "Revision of the published state; starts anew with the process."),
+    metric(
+        "weft_control_revision",
+        "gauge",
+        "Revision of the published state; starts anew with the process.",
+    ),
     metric("weft_control_services", "gauge", "Services of the mesh."),
     metric("weft_control_workloads", "gauge", "Workloads of the mesh."),
     metric("weft_control_registry_state", "gauge", "1 for the state that a registry is in."),
-    metric("weft_control_registry_staleness_seconds", "gauge", "For how long a registry has not confirmed what is known; 0 while synced."),
+    metric(
+        "weft_control_registry_staleness_seconds",
+        "gauge",
+        "For how long a registry has not confirmed what is known; 0 while synced.",
+    ),
     metric("weft_control_registry_entries", "gauge", "Entries of a registry that are held."),
     metric("weft_control_registry_events_total", "counter", "Changes that a registry reported."),
-    metric("weft_control_registry_problems", "gauge", "Objects of a registry that can't be used as they are."),
-    metric("weft_control_registry_held", "gauge", "Workloads that a registry's last listing lacked and that are kept until it is confirmed."),
+    metric(
+        "weft_control_registry_problems",
+        "gauge",
+        "Objects of a registry that can't be used as they are.",
+    ),
+    metric(
+        "weft_control_registry_held",
+        "gauge",
+        "Workloads that a registry's last listing lacked and that are kept until it is confirmed.",
+    ),
     metric("weft_control_proxies", "gauge", "Connected proxies."),
     metric("weft_control_streams_total", "counter", "Discovery streams opened."),
-    metric("weft_control_streams_refused_total", "counter", "Discovery streams ended for an error of the client."),
+    metric(
+        "weft_control_streams_refused_total",
+        "counter",
+        "Discovery streams ended for an error of the client.",
+    ),
     metric("weft_control_responses_total", "counter", "Discovery responses sent."),
     metric("weft_control_resources_sent_total", "counter", "Resources in them."),
     metric("weft_control_removals_sent_total", "counter", "Removals in them."),
     metric("weft_control_acks_total", "counter", "Responses that proxies acknowledged."),
     metric("weft_control_nacks_total", "counter", "Responses in which proxies refused a resource."),
-    metric("weft_control_convergence_seconds", "histogram", "From a registry's event to a proxy's acknowledgement."),
-    metric("weft_control_certificate_expiry_timestamp_seconds", "gauge", "When a certificate expires: own, issuing, root."),
+    metric(
+        "weft_control_convergence_seconds",
+        "histogram",
+        "From a registry's event to a proxy's acknowledgement.",
+    ),
+    metric(
+        "weft_control_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When a certificate expires: own, issuing, root.",
+    ),
 ];
 
 /// The whole page.
@@ -74,18 +102,26 @@ fn registries(page: &mut Page, admin: &Admin) {
     for (id, report) in reports.iter() {
         for state in states {
             let labels = format!("registry=\"{id}\",state=\"{state}\"");
-            page.sample("weft_control_registry_state", &labels, f64::from(u8::from(report.freshness.state == state)));
+            page.sample(
+                "weft_control_registry_state",
+                &labels,
+                f64::from(u8::from(report.freshness.state == state)),
+            );
         }
     }
     let mut each = |name, value: &dyn Fn(&crate::publish::RegistryReport) -> f64| {
         page.family(name);
-        reports.iter().for_each(|(id, report)| page.sample(name, &format!("registry=\"{id}\""), value(report)));
+        reports
+            .iter()
+            .for_each(|(id, report)| page.sample(name, &format!("registry=\"{id}\""), value(report)));
     };
     each("weft_control_registry_staleness_seconds", &|report| report.freshness.staleness(now).as_secs_f64());
     each("weft_control_registry_entries", &|report| report.entries as f64);
     each("weft_control_registry_events_total", &|report| report.events as f64);
     each("weft_control_registry_problems", &|report| report.freshness.problems.len() as f64);
-    each("weft_control_registry_held", &|report| report.freshness.held_reset.map_or(0, |held| held.would_drop) as f64);
+    each("weft_control_registry_held", &|report| {
+        report.freshness.held_reset.map_or(0, |held| held.would_drop) as f64
+    });
 }
 
 fn proxies(page: &mut Page, admin: &Admin) {

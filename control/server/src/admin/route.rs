@@ -39,10 +39,14 @@ fn read(admin: &Admin, origin: Origin, requested: &str) -> Answer {
     let state = admin.published.state.borrow().clone();
     match requested {
         "/ready" => ready(admin),
-        "/metrics" => with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(admin)),
+        "/metrics" => {
+            with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(admin))
+        }
         path::STATUS => json(StatusCode::OK, &view::status(admin)),
         path::SERVICES => json(StatusCode::OK, &view::services(&state.snapshot)),
-        path::WORKLOADS => json(StatusCode::OK, &state.snapshot.workloads().map(AsRef::as_ref).collect::<Vec<_>>()),
+        path::WORKLOADS => {
+            json(StatusCode::OK, &state.snapshot.workloads().map(AsRef::as_ref).collect::<Vec<_>>())
+        }
         path::SNAPSHOT => json(StatusCode::OK, &state.snapshot),
         path::PROXIES => json(StatusCode::OK, &admin.proxies.statuses()),
         path::TOKENS if origin == Origin::Socket => list_tokens(admin),
@@ -71,7 +75,9 @@ async fn create_token(admin: &Admin, body: Incoming) -> Answer {
     };
     let wanted: NewToken = match serde_json::from_slice(&body.to_bytes()) {
         Ok(wanted) => wanted,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &format!("the request is no token to make: {error}")),
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, &format!("the request is no token to make: {error}"));
+        }
     };
     let identity = match view::identity(&wanted.identity, &admin.trust_domain) {
         Ok(identity) => identity,
@@ -145,7 +151,9 @@ fn refused(status: StatusCode, reason: &str) -> Answer {
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(status, "application/json", body),
-        Err(error) => with_type(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string()),
+        Err(error) => {
+            with_type(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string())
+        }
     }
 }
 

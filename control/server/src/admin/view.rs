@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use weft_control_api::{
-    ControlPlaneStatus, HeldReset, ProblemView, RegistryError, RegistryState, RegistryStatus, RootView, ServiceView,
-    Status, TokenState, TokenView,
+    ControlPlaneStatus, HeldReset, ProblemView, RegistryError, RegistryState, RegistryStatus, RootView,
+    ServiceView, Status, TokenState, TokenView,
 };
 use weft_model::{InvalidSpiffeId, RegistryId, Snapshot, SpiffeId, TrustDomain};
 use weft_registry::{Problem, State};
@@ -135,7 +135,9 @@ pub(super) fn identity(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeI
         return Ok(id);
     }
     let Some((namespace, account)) = text.split_once('/') else {
-        return Err(format!("{text:?} is no identity; expected NAMESPACE/SERVICE-ACCOUNT or spiffe://{trust_domain}/…"));
+        return Err(format!(
+            "{text:?} is no identity; expected NAMESPACE/SERVICE-ACCOUNT or spiffe://{trust_domain}/…"
+        ));
     };
     let namespace = namespace.parse().map_err(|error: weft_model::InvalidName| error.to_string())?;
     SpiffeId::of_service_account(trust_domain, &namespace, account).map_err(|error| error.to_string())
@@ -165,7 +167,15 @@ mod tests {
         for text in ["shop/web", "spiffe://mesh.test/ns/shop/sa/web"] {
             assert_eq!(identity(text, &domain).unwrap().as_str(), "spiffe://mesh.test/ns/shop/sa/web");
         }
-        for wrong in ["web", "", "/web", "shop/", "shop/a/b", "spiffe://other.test/ns/a/sa/b", "spiffe://mesh.test/%41"] {
+        for wrong in [
+            "web",
+            "",
+            "/web",
+            "shop/",
+            "shop/a/b",
+            "spiffe://other.test/ns/a/sa/b",
+            "spiffe://mesh.test/%41",
+        ] {
             assert!(identity(wrong, &domain).is_err(), "{wrong:?} was accepted");
         }
     }

@@ -20,7 +20,8 @@ impl Registry for Scripted {
         &self.id
     }
     fn watch(self: Box<Self>, _: Reread) -> BoxStream<'static, Result<RegistryEvent, RegistryError>> {
-        stream::unfold(self.said, |mut said| async move { said.recv().await.map(|item| (item, said)) }).boxed()
+        stream::unfold(self.said, |mut said| async move { said.recv().await.map(|item| (item, said)) })
+            .boxed()
     }
 }
 
@@ -35,8 +36,12 @@ struct Running {
 fn start(directory: tempfile::TempDir, identity: SvidSource) -> Running {
     let (say, said) = mpsc::channel(16);
     let registry = Box::new(Scripted { id: id(), said });
-    let followed =
-        Followed { registry, required: true, mapping: Mapping::default(), supervise: SuperviseSettings::default() };
+    let followed = Followed {
+        registry,
+        required: true,
+        mapping: Mapping::default(),
+        supervise: SuperviseSettings::default(),
+    };
     let (publisher, readers) = channel();
     let (phase, phases) = watch::channel(Phase::Starting);
     let last_known = LastKnown::new(directory.path().join("registries"));
@@ -81,7 +86,8 @@ impl Running {
     async fn published(&mut self, holds: impl Fn(&Publication) -> bool) -> Duration {
         let start = Instant::now();
         let waiting = self.readers.state.wait_for(|publication| holds(publication));
-        let _found = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("published").unwrap();
+        let _found =
+            tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("published").unwrap();
         start.elapsed()
     }
 

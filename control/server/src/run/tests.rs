@@ -4,10 +4,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
-use hyper::body::Bytes;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
@@ -146,14 +146,21 @@ async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Option<(u16
     exchange(TokioIo::new(stream), "localhost", method, path, body).await
 }
 
-async fn exchange<S>(stream: TokioIo<S>, host: &str, method: &str, path: &str, body: &str) -> Option<(u16, Bytes)>
+async fn exchange<S>(
+    stream: TokioIo<S>,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Option<(u16, Bytes)>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.ok()?;
     let connection = tokio::spawn(connection);
     let request = http::Request::builder().method(method).uri(path).header("host", host);
-    let response = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.ok()?;
+    let response =
+        sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.ok()?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.ok()?.to_bytes();
     connection.abort();
@@ -200,7 +207,10 @@ struct Following {
 }
 
 impl Proxy {
-    async fn stream(&self, requests: mpsc::Receiver<DeltaDiscoveryRequest>) -> Result<Following, tonic::Status> {
+    async fn stream(
+        &self,
+        requests: mpsc::Receiver<DeltaDiscoveryRequest>,
+    ) -> Result<Following, tonic::Status> {
         let expected: SpiffeId = format!("spiffe://mesh.test{CONTROL_PLANE_PATH}").parse().unwrap();
         let tls = self.source.current().unwrap().client_config(&expected, &[b"h2"]).unwrap();
         let mut client = AggregatedDiscoveryServiceClient::new(connect(self.address, tls).await);
@@ -295,7 +305,11 @@ async fn nobody_gets_the_place_of_another() {
     let pin = status.control_plane.roots[0].sha256.parse().unwrap();
     let tls = pinned_client_config(&[pin], CONTROL_PLANE_PATH, &[b"h2"]).unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(connect(status.control_plane.listen, tls).await);
-    let refused = client.delta_aggregated_resources(tokio_stream::iter([subscribe(NODE, ResourceType::Service, "api")]));
+    let refused = client.delta_aggregated_resources(tokio_stream::iter([subscribe(
+        NODE,
+        ResourceType::Service,
+        "api",
+    )]));
     assert_eq!(refused.await.unwrap_err().code(), Code::Unauthenticated);
     mesh.stop().await;
 }
@@ -327,7 +341,10 @@ async fn a_shutdown_ends_streams_and_a_restart_resends_nothing() {
         requests.send(again).await.unwrap();
     }
     let mut following = proxy.stream(receiver).await.unwrap();
-    mesh.until("the proxy is in sync", |status| status.proxies.iter().any(|one| one.sync == ProxySync::InSync)).await;
+    mesh.until("the proxy is in sync", |status| {
+        status.proxies.iter().any(|one| one.sync == ProxySync::InSync)
+    })
+    .await;
     let nothing = tokio::time::timeout(Duration::from_millis(300), following.responses.message()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     drop((following, requests));
@@ -386,7 +403,9 @@ async fn tokens_are_made_listed_and_revoked() {
     ] {
         assert_eq!(ask(&mesh.socket(), "POST", path::TOKENS, body).await.unwrap().0, status, "{body}");
     }
-    for (method, path, status) in [("GET", "/v2", 404), ("PUT", path::TOKENS, 405), ("GET", "/v1/proxies/none", 404)] {
+    for (method, path, status) in
+        [("GET", "/v2", 404), ("PUT", path::TOKENS, 405), ("GET", "/v1/proxies/none", 404)]
+    {
         assert_eq!(ask(&mesh.socket(), method, path, "").await.unwrap().0, status, "{method} {path}");
     }
     mesh.stop().await;

@@ -35,11 +35,21 @@ pub(crate) fn load(file: Option<&Path>, flags: &[String]) -> Result<Settings, In
     for flag in flags {
         figment = figment.merge(Flag::parse(flag)?);
     }
-    let settings: Settings = figment.extract().map_err(|errors| {
-        InvalidSettings::Values(errors.into_iter().map(|error| error.to_string()).collect())
-    })?;
+    let settings: Settings = figment
+        .extract()
+        .map_err(|errors| InvalidSettings::Values(errors.into_iter().map(describe).collect()))?;
     let problems = problems(&settings);
     if problems.is_empty() { Ok(settings) } else { Err(InvalidSettings::Values(problems)) }
+}
+
+/// Key, what is wrong and what was expected, and where it was read.
+fn describe(error: figment::Error) -> String {
+    let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
+    let from = error.metadata.as_ref().map_or(String::new(), |metadata| match &metadata.source {
+        Some(source) => format!(" (in {source})"),
+        None => format!(" (from {})", metadata.name),
+    });
+    format!("{key}{}{from}", error.kind)
 }
 
 /// One `--set KEY=VALUE`.
@@ -100,10 +110,25 @@ fn registry_problems(registry: &RegistrySettings) -> impl Iterator<Item = String
     let (file, consul) = (kind == RegistryKind::File, kind == RegistryKind::Consul);
     let fraction = registry.guard.fraction;
     [
-        (!file && !consul, format!("id: registries of kind {} are not built in; expected file/NAME or consul/NAME", kind.as_str())),
-        (file && registry.directory.is_none(), format!("directory: {} needs it: the directory of its YAML files", registry.id)),
-        (!file && registry.directory.is_some(), format!("directory: {} has none; only file registries do", registry.id)),
-        (!consul && registry.consul.is_some(), format!("consul: {} has none; only consul registries do", registry.id)),
+        (
+            !file && !consul,
+            format!(
+                "id: registries of kind {} are not built in; expected file/NAME or consul/NAME",
+                kind.as_str()
+            ),
+        ),
+        (
+            file && registry.directory.is_none(),
+            format!("directory: {} needs it: the directory of its YAML files", registry.id),
+        ),
+        (
+            !file && registry.directory.is_some(),
+            format!("directory: {} has none; only file registries do", registry.id),
+        ),
+        (
+            !consul && registry.consul.is_some(),
+            format!("consul: {} has none; only consul registries do", registry.id),
+        ),
         (!(0.0..=1.0).contains(&fraction), format!("guard.fraction: expected 0 to 1, not {fraction}")),
     ]
     .into_iter()

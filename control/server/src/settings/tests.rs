@@ -62,6 +62,7 @@ fn what_is_unknown_or_wrong_is_named() {
     ] {
         let error = read(toml, &[]).unwrap_err();
         assert!(error.contains(expected), "{toml:?}: {error}");
+        assert!(error.contains("/tmp") && !error.contains("default."), "{toml:?}: {error}");
     }
 }
 
@@ -82,7 +83,13 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         &[],
     )
     .unwrap_err();
-    for expected in ["admin.listen", "registry[0].directory", "registry[1].id: file/a is there twice", "guard.fraction", "not built in"] {
+    for expected in [
+        "admin.listen",
+        "registry[0].directory",
+        "registry[1].id: file/a is there twice",
+        "guard.fraction",
+        "not built in",
+    ] {
         assert!(error.contains(expected), "{expected} is not in {error}");
     }
 }

@@ -30,6 +30,7 @@ impl World {
             published: Published::default(),
             stream: Stream::new(StreamSettings::default()),
         };
+        world.publish(RegistryEvent::Upsert(Vec::new()));
         for (id, services) in workloads {
             world.set(id, services, 1);
         }
@@ -94,18 +95,12 @@ impl World {
         self.send(request)
     }
 
-    /// Acknowledges everything until nothing comes any more; returns the lot.
-    fn settle(&mut self, mut responses: Responses) -> Responses {
-        let mut all = Vec::new();
-        while !responses.is_empty() {
-            all.append(&mut responses);
-            let from = all.len() - 1;
-            for i in from..all.len() {
-                let response = all[i].clone();
-                responses.extend(self.ack(&response));
-            }
+    /// Acknowledges everything until nothing comes any more.
+    fn settle(&mut self, responses: Responses) {
+        let mut open = std::collections::VecDeque::from(responses);
+        while let Some(response) = open.pop_front() {
+            open.extend(self.ack(&response));
         }
-        all
     }
 
     /// What a client of ours opens a stream with.

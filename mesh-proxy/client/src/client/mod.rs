@@ -1,0 +1,124 @@
+//! The core: desired subscriptions, held resources, and what a response makes of them.
+//!
+//! A resource that can't be understood is refused alone, with the path of the field; its last good state stays and the
+//! rest of the response is used. Updates are per service and whole: nobody behind this has to put pieces together.
+
+mod holdings;
+mod request;
+mod response;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use weft_model::{Service, ServiceKey, Workload};
+use weft_proto::discovery::{DeltaDiscoveryRequest, Node, Resource};
+use weft_proto::{InvalidResource, ResourceType, TrustBundle};
+
+use holdings::Holdings;
+
+/// What changed for the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// A service exists: it, and all its workloads, in the order of their ids. An unchanged workload is the same `Arc`.
+    ServicePresent {
+        /// The service.
+        service: Arc<Service>,
+        /// Its workloads.
+        workloads: Vec<Arc<Workload>>,
+    },
+    /// There is no service of this name, now. It stays subscribed to.
+    ServiceAbsent(ServiceKey),
+    /// All trust bundles that there are.
+    Bundles(Vec<TrustBundle>),
+}
+
+/// What came of a response.
+#[derive(Debug)]
+pub struct Applied {
+    /// What changed, one update a service.
+    pub updates: Vec<Update>,
+    /// What was refused; the server learns it from `request`.
+    pub refused: Vec<InvalidResource>,
+    /// The ACK or NACK to send.
+    pub request: DeltaDiscoveryRequest,
+}
+
+/// A client of the delta protocol.
+#[derive(Debug)]
+pub struct Client {
+    node: Node,
+    holdings: Holdings,
+    connected: bool,
+}
+
+impl Client {
+    /// A client that wants and holds nothing but trust bundles.
+    pub fn new(node_id: &str, user_agent: &str) -> Self {
+        let (name, version) = user_agent.split_once('/').unwrap_or((user_agent, ""));
+        let node = Node {
+            id: node_id.to_owned(),
+            user_agent_name: name.to_owned(),
+            user_agent_version: version.to_owned(),
+            ..Default::default()
+        };
+        Self { node, holdings: Holdings::default(), connected: false }
+    }
+
+    /// Wants a service. Returns the requests to send, where a stream is open; the next stream asks by itself.
+    pub fn subscribe(&mut self, service: ServiceKey) -> Vec<DeltaDiscoveryRequest> {
+        let name = service.to_string();
+        if !self.holdings.want(service) || !self.connected {
+            return Vec::new();
+        }
+        // Workloads first: the server then holds the service back until it has sent them.
+        [ResourceType::Workload, ResourceType::Service]
+            .map(|kind| request::subscribe(kind, vec![name.clone()]))
+            .into()
+    }
+
+    /// Wants a service no more. What is held of it is forgotten; no update of it follows.
+    pub fn unsubscribe(&mut self, service: &ServiceKey) -> Vec<DeltaDiscoveryRequest> {
+        if !self.holdings.forget(service) || !self.connected {
+            return Vec::new();
+        }
+        [ResourceType::Service, ResourceType::Workload]
+            .map(|kind| request::unsubscribe(kind, vec![service.to_string()]))
+            .into()
+    }
+
+    /// The requests that open a stream: everything that is wanted, and the versions of what is held.
+    pub fn on_connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        self.connected = true;
+        let services: Vec<String> = self.holdings.wanted().map(ServiceKey::to_string).collect();
+        let names = |kind| match kind {
+            ResourceType::TrustBundle => vec!["*".to_owned()],
+            ResourceType::Workload | ResourceType::Service => services.clone(),
+        };
+        let mut requests = ResourceType::ALL.map(|kind| DeltaDiscoveryRequest {
+            initial_resource_versions: self.holdings.versions(kind),
+            ..request::subscribe(kind, names(kind))
+        });
+        if let Some(first) = requests.first_mut() {
+            first.node = Some(self.node.clone());
+        }
+        requests.into()
+    }
+
+    /// The stream is gone. What is held stays.
+    pub fn on_disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    /// Everything that is held, encoded, to be kept over a restart.
+    pub fn held(&self) -> Vec<Resource> {
+        self.holdings.resources()
+    }
+
+    /// Takes over what [`held`](Self::held) gave, in an earlier process. Its services are wanted from now on. What is
+    /// not understood is left out and returned.
+    pub fn restore(&mut self, resources: Vec<Resource>) -> (Vec<Update>, Vec<InvalidResource>) {
+        self.holdings.restore(resources)
+    }
+}

@@ -1,0 +1,412 @@
+//! Client and server state machines against each other, with random changes, delays, refusals, reconnects and restarts.
+//!
+//! When everything is delivered the client holds what the server shows it, but for what it refused. The messages go
+//! through two queues that are delivered in any interleaving, each in its own order, as on a connection.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use weft_model::{
+    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Service, ServiceKey,
+    Tunnel, Workload,
+};
+use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
+use weft_proto::{ResourceType, TrustBundle};
+use weft_xds::{Published, Stream, StreamSettings};
+use weft_xds_client::{Client, Update};
+
+const SERVICES: usize = 4;
+const WORKLOADS: usize = 6;
+/// What has this weight is damaged on its way.
+const POISON: u32 = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    SetWorkload {
+        n: usize,
+        services: Vec<usize>,
+        weight: u32,
+    },
+    RemoveWorkload(usize),
+    Declare(usize),
+    Undeclare(usize),
+    Bundle(u8),
+    Subscribe(usize),
+    Unsubscribe(usize),
+    ToServer(usize),
+    ToClient(usize),
+    /// The client refuses the next response as a whole, without detail.
+    RefuseWhole,
+    Reconnect {
+        restarted: bool,
+    },
+}
+
+/// Steps that lose and repeat nothing.
+fn calm_step() -> impl Strategy<Value = Step> {
+    let workload = (0..WORKLOADS, prop::collection::vec(0..SERVICES, 1..3), 0..POISON);
+    prop_oneof![
+        6 => workload.prop_map(|(n, services, weight)| Step::SetWorkload { n, services, weight }),
+        2 => (0..WORKLOADS).prop_map(Step::RemoveWorkload),
+        1 => (0..SERVICES).prop_map(Step::Declare),
+        1 => (0..SERVICES).prop_map(Step::Undeclare),
+        1 => (0..3_u8).prop_map(Step::Bundle),
+        3 => (0..SERVICES).prop_map(Step::Subscribe),
+        5 => (1..4_usize).prop_map(Step::ToServer),
+        5 => (1..4_usize).prop_map(Step::ToClient),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        24 => calm_step(),
+        3 => (0..SERVICES).prop_map(Step::Unsubscribe),
+        1 => (0..WORKLOADS).prop_map(|n| Step::SetWorkload { n, services: vec![0, 1], weight: POISON }),
+        1 => Just(Step::RefuseWhole),
+        1 => any::<bool>().prop_map(|restarted| Step::Reconnect { restarted }),
+    ]
+}
+
+struct World {
+    catalog: Catalog,
+    registry: RegistryId,
+    bundle: u8,
+    published: Published,
+    stream: Stream,
+    settings: StreamSettings,
+    client: Client,
+    wanted: BTreeSet<ServiceKey>,
+    to_server: VecDeque<DeltaDiscoveryRequest>,
+    to_client: VecDeque<DeltaDiscoveryResponse>,
+    refuse_whole: bool,
+    /// What a proxy makes of the updates.
+    services: BTreeMap<ServiceKey, Option<(Arc<Service>, Vec<Arc<Workload>>)>>,
+    bundles: Option<Vec<TrustBundle>>,
+    /// Per type and name: how often its resource changed, and how often one was sent.
+    changed: HashMap<(ResourceType, String), usize>,
+    sent: HashMap<(ResourceType, String), usize>,
+    /// On this stream: the version that was sent last, until its removal.
+    last_sent: HashMap<(ResourceType, String), String>,
+}
+
+impl World {
+    fn new(max_response: usize) -> Self {
+        let settings = StreamSettings { max_response, ..StreamSettings::default() };
+        let mut client = Client::new("spiffe://mesh.test/ns/default/sa/web~web-1", "test/1");
+        let mut world = Self {
+            catalog: Catalog::new(BTreeMap::new()),
+            registry: "consul/dc1".parse().unwrap(),
+            bundle: 0,
+            published: Published::default(),
+            stream: Stream::new(settings),
+            settings,
+            to_server: client.on_connected().into(),
+            client,
+            wanted: BTreeSet::new(),
+            to_client: VecDeque::new(),
+            refuse_whole: false,
+            services: BTreeMap::new(),
+            bundles: None,
+            changed: HashMap::new(),
+            sent: HashMap::new(),
+            last_sent: HashMap::new(),
+        };
+        world.publish(RegistryEvent::Upsert(Vec::new()));
+        world
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::SetWorkload { n, services, weight } => {
+                let workload = workload(n, &services, weight);
+                self.publish(RegistryEvent::Upsert(vec![Entry::Workload(workload)]));
+            }
+            Step::RemoveWorkload(n) => {
+                let key = EntryKey::Workload(format!("vm/{n}").parse().unwrap());
+                self.publish(RegistryEvent::Remove(vec![key]));
+            }
+            Step::Declare(n) => {
+                let service = Service { key: key(n), ports: Vec::new(), labels: BTreeMap::new() };
+                self.publish(RegistryEvent::Upsert(vec![Entry::Service(service)]));
+            }
+            Step::Undeclare(n) => self.publish(RegistryEvent::Remove(vec![EntryKey::Service(key(n))])),
+            Step::Bundle(root) => {
+                self.bundle = root;
+                self.publish(RegistryEvent::Upsert(Vec::new()));
+            }
+            Step::Subscribe(n) => {
+                self.wanted.insert(key(n));
+                self.to_server.extend(self.client.subscribe(key(n)));
+            }
+            Step::Unsubscribe(n) => {
+                self.wanted.remove(&key(n));
+                self.services.remove(&key(n));
+                self.to_server.extend(self.client.unsubscribe(&key(n)));
+            }
+            Step::ToServer(count) => (0..count).for_each(|_| self.serve_one()),
+            Step::ToClient(count) => (0..count).for_each(|_| self.apply_one()),
+            Step::RefuseWhole => self.refuse_whole = true,
+            Step::Reconnect { restarted } => self.reconnect(restarted),
+        }
+    }
+
+    fn publish(&mut self, event: RegistryEvent) {
+        let changes = self.catalog.apply(&self.registry, event);
+        let before = self.published.sequence();
+        self.published = self.published.advance(&self.catalog.snapshot(), &changes, &self.bundle());
+        for changed in self.published.since(before).unwrap() {
+            let workloads = changed.workloads.iter().map(|workload| (ResourceType::Workload, &workload.name));
+            let services = changed.services.iter().map(|name| (ResourceType::Service, name));
+            let bundles = changed.bundles.iter().map(|name| (ResourceType::TrustBundle, name));
+            for (kind, name) in workloads.chain(services).chain(bundles) {
+                *self.changed.entry((kind, name.to_string())).or_default() += 1;
+            }
+        }
+        let responses = self.stream.on_published(&self.published);
+        self.send(responses);
+    }
+
+    fn bundle(&self) -> Vec<TrustBundle> {
+        let roots = vec![vec![0x30, self.bundle].into()];
+        vec![TrustBundle { trust_domain: "mesh.test".parse().unwrap(), roots }]
+    }
+
+    fn serve_one(&mut self) {
+        let Some(request) = self.to_server.pop_front() else { return };
+        let responses = self.stream.on_request(request, &self.published).unwrap();
+        self.send(responses);
+    }
+
+    fn send(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
+        for response in responses {
+            self.note(&response);
+            self.to_client.push_back(response);
+        }
+    }
+
+    /// What holds for every response, whatever else happens.
+    fn note(&mut self, response: &DeltaDiscoveryResponse) {
+        let kind = ResourceType::from_url(&response.type_url).unwrap();
+        let mut names = BTreeSet::new();
+        for resource in &response.resources {
+            assert!(names.insert(&resource.name), "{} twice in a response", resource.name);
+            *self.sent.entry((kind, resource.name.clone())).or_default() += 1;
+            self.last_sent.insert((kind, resource.name.clone()), resource.version.clone());
+            if kind == ResourceType::Service {
+                self.check_listed(&resource.name);
+            }
+        }
+        for name in &response.removed_resources {
+            assert!(names.insert(name), "{name} twice in a response");
+            self.last_sent.remove(&(kind, name.clone()));
+        }
+    }
+
+    /// A client that has the service has all its workloads: they were sent before on this stream, or reported as held
+    /// when it was opened.
+    fn check_listed(&self, service: &str) {
+        let refused: Vec<String> = self.refused(ResourceType::Workload).into_iter().collect();
+        for member in self.published.resources.members(service) {
+            let version = self.published.resources.workload(member).unwrap().version.to_string();
+            let sent = self.last_sent.get(&(ResourceType::Workload, member.to_string()));
+            assert!(
+                sent == Some(&version) || refused.contains(&member.to_string()),
+                "{service} was sent before its workload {member}"
+            );
+        }
+    }
+
+    fn apply_one(&mut self) {
+        let Some(mut response) = self.to_client.pop_front() else { return };
+        if std::mem::take(&mut self.refuse_whole) {
+            let status = Status { code: 3, message: "refused".to_owned(), details: Vec::new() };
+            self.to_server.push_back(DeltaDiscoveryRequest {
+                type_url: response.type_url,
+                response_nonce: response.nonce,
+                error_detail: Some(status),
+                ..Default::default()
+            });
+            return;
+        }
+        for resource in &mut response.resources {
+            let body = resource.resource.as_mut().unwrap();
+            let poisoned = body.type_url == ResourceType::Workload.url()
+                && weft_proto::workload(&resource.name, body.value.clone()).unwrap().weight == POISON;
+            if poisoned {
+                body.value = vec![0xff].into();
+            }
+        }
+        let applied = self.client.on_response(response);
+        self.to_server.push_back(applied.request);
+        applied.updates.into_iter().for_each(|update| self.update(update));
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::ServicePresent { service, workloads } => {
+                assert!(self.wanted.contains(&service.key), "an update of an unwanted service");
+                self.services.insert(service.key.clone(), Some((service, workloads)));
+            }
+            Update::ServiceAbsent(key) => {
+                assert!(self.wanted.contains(&key), "an update of an unwanted service");
+                self.services.insert(key, None);
+            }
+            Update::Bundles(bundles) => self.bundles = Some(bundles),
+        }
+    }
+
+    fn reconnect(&mut self, restarted: bool) {
+        self.client.on_disconnected();
+        self.to_client.clear();
+        self.stream = Stream::new(self.settings);
+        if restarted {
+            let snapshot = self.catalog.snapshot();
+            let all = Changes {
+                services: snapshot.services().map(|service| service.key.clone()).collect(),
+                workloads: snapshot.workloads().map(|workload| workload.id.clone()).collect(),
+                urgent: false,
+            };
+            self.published = Published::default().advance(&snapshot, &all, &self.bundle());
+        }
+        let requests = self.client.on_connected();
+        self.last_sent.clear();
+        for request in &requests {
+            let kind = ResourceType::from_url(&request.type_url).unwrap();
+            for (name, version) in &request.initial_resource_versions {
+                self.last_sent.insert((kind, name.clone()), version.clone());
+            }
+        }
+        self.to_server = requests.into();
+    }
+
+    fn settle(&mut self) {
+        self.refuse_whole = false;
+        for _ in 0..10_000 {
+            if self.to_server.is_empty() && self.to_client.is_empty() {
+                return;
+            }
+            self.serve_one();
+            self.apply_one();
+        }
+        panic!("the two never come to rest");
+    }
+
+    fn refused(&self, kind: ResourceType) -> BTreeSet<String> {
+        let types = self.stream.status().types;
+        let status = types.into_iter().find(|status| status.kind == kind.as_str()).unwrap();
+        status.refused.into_iter().map(|refused| refused.name).collect()
+    }
+
+    /// Client state equals the server's view of its subscriptions.
+    fn check_converged(&self) {
+        let refused_workloads = self.refused(ResourceType::Workload);
+        let refused_services = self.refused(ResourceType::Service);
+        let status = self.stream.status();
+        assert!(status.types.iter().all(|t| t.waiting == 0 && t.in_flight_revision.is_none()), "{status:?}");
+        assert_eq!(status.applied_revision, Some(self.published.revision.0));
+        for key in &self.wanted {
+            let name = key.to_string();
+            if refused_services.contains(&name) {
+                continue;
+            }
+            let expected: Option<Vec<Workload>> = self.published.resources.service(&name).map(|_| {
+                let members = self.published.resources.members(&name);
+                let members = members.filter(|id| !refused_workloads.contains(id.as_ref()));
+                members.map(|id| self.decoded(id)).collect()
+            });
+            let held = self.services.get(key).unwrap_or_else(|| panic!("{name} was never answered"));
+            let held: Option<Vec<Workload>> = held.as_ref().map(|(_, workloads)| {
+                let good = workloads.iter().filter(|w| !refused_workloads.contains(w.id.as_str()));
+                good.map(|workload| workload.as_ref().clone()).collect()
+            });
+            assert_eq!(held, expected, "{name}");
+        }
+        if self.refused(ResourceType::TrustBundle).is_empty() {
+            assert_eq!(self.bundles.as_ref(), Some(&self.bundle()));
+        }
+        self.check_held(&refused_workloads);
+    }
+
+    /// Nothing is held that the server does not show, and each at the server's version.
+    fn check_held(&self, refused: &BTreeSet<String>) {
+        let resources = &self.published.resources;
+        let visible =
+            self.wanted.iter().flat_map(|key| resources.members(&key.to_string()).collect::<Vec<_>>());
+        let visible: BTreeMap<String, String> = visible
+            .filter(|id| !refused.contains(id.as_ref()))
+            .map(|id| (id.to_string(), resources.workload(id).unwrap().version.to_string()))
+            .collect();
+        let held = self.client.held().into_iter().filter(|resource| {
+            let kind = ResourceType::from_url(&resource.resource.as_ref().unwrap().type_url);
+            kind == Some(ResourceType::Workload) && !refused.contains(&resource.name)
+        });
+        let held: BTreeMap<String, String> = held.map(|resource| (resource.name, resource.version)).collect();
+        assert_eq!(held, visible);
+    }
+
+    fn decoded(&self, id: &str) -> Workload {
+        weft_proto::workload(id, self.published.resources.workload(id).unwrap().encoded.clone()).unwrap()
+    }
+}
+
+fn key(n: usize) -> ServiceKey {
+    format!("default/s{n}").parse().unwrap()
+}
+
+fn workload(n: usize, services: &[usize], weight: u32) -> Workload {
+    Workload {
+        id: format!("vm/{n}").parse().unwrap(),
+        services: services.iter().map(|n| (key(*n), Vec::new())).collect(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        network: Network::default_network(),
+        identity: None,
+        tunnel: Tunnel::None,
+        locality: Default::default(),
+        weight,
+        health: Health::Healthy,
+        labels: BTreeMap::new(),
+        provenance: Default::default(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn client_and_server_agree_whatever_happened(
+        steps in prop::collection::vec(step(), 0..80),
+        max_response in prop_oneof![Just(1_usize), Just(300), Just(1 << 20)],
+    ) {
+        let mut world = World::new(max_response);
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        world.check_converged();
+        // Once more, now without refusals, after a reconnect: at rest nothing is sent again but what was refused.
+        let refused: usize = ResourceType::ALL.map(|kind| world.refused(kind).len()).iter().sum();
+        world.reconnect(true);
+        world.sent.clear();
+        world.settle();
+        world.check_converged();
+        prop_assert!(world.sent.values().sum::<usize>() <= refused, "resent: {:?}", world.sent);
+    }
+
+    #[test]
+    fn without_losses_no_more_is_sent_than_changed(
+        steps in prop::collection::vec(calm_step(), 0..80),
+        max_response in prop_oneof![Just(1_usize), Just(300), Just(1 << 20)],
+    ) {
+        let mut world = World::new(max_response);
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        world.check_converged();
+        for (name, sent) in &world.sent {
+            let changed = world.changed.get(name).copied().unwrap_or(0);
+            prop_assert!(*sent <= changed, "{name:?} changed {changed} times and was sent {sent} times");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The dump: what this proxy decides by, as JSON for people. No key and no token is in it.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::config::{Endpoint, KnownService, ServiceConfig};
+use crate::shared::Phase;
+
+/// Everything, services in the order of their names.
+pub(super) fn dump(admin: &Admin, now: SystemTime) -> Value {
+    let config = admin.shared.config.load();
+    let mut services: Vec<_> = config.services.iter().collect();
+    services.sort_by_key(|(key, _)| *key);
+    let services: Vec<Value> = services
+        .into_iter()
+        .map(|(key, known)| match known {
+            KnownService::Absent => json!({"service": key, "exists": false}),
+            KnownService::Present(service) => describe(service),
+        })
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "instance": admin.instance,
+        "draining": admin.shared.drain.phase() != Phase::Serving,
+        "not_ready": super::readiness::missing(admin, now),
+        "listeners": admin.shared.bound,
+        "identity": identity(admin),
+        "control": *admin.mesh.borrow(),
+        "on_demand": admin.shared.demand.on_demand(),
+        "revision": config.revision,
+        "services": services,
+    })
+}
+
+fn identity(admin: &Admin) -> Value {
+    let status = admin.identity.borrow().clone();
+    let Some(credentials) = admin.shared.svids.current() else { return json!({"status": status}) };
+    let domains: Vec<Value> = credentials
+        .bundles
+        .iter()
+        .map(|bundle| json!({"trust_domain": bundle.trust_domain, "roots": bundle.roots.len()}))
+        .collect();
+    json!({
+        "id": credentials.svid.id(),
+        "not_before": humantime::format_rfc3339_seconds(credentials.svid.not_before()).to_string(),
+        "not_after": humantime::format_rfc3339_seconds(credentials.svid.not_after()).to_string(),
+        "generation": credentials.generation,
+        "trust": domains,
+        "status": status,
+    })
+}
+
+fn describe(service: &ServiceConfig) -> Value {
+    let endpoints: Vec<Value> =
+        service.endpoints.iter().map(|endpoint| describe_endpoint(endpoint)).collect();
+    json!({"service": service.key, "exists": true, "ports": service.ports, "endpoints": endpoints})
+}
+
+fn describe_endpoint(endpoint: &Endpoint) -> Value {
+    let ports: Vec<Value> = endpoint
+        .ports
+        .iter()
+        .map(|port| json!({"name": port.name, "number": port.number, "protocol": port.protocol}))
+        .collect();
+    json!({
+        "id": endpoint.id,
+        "addresses": endpoint.addresses,
+        "ports": ports,
+        "identity": endpoint.identity,
+        "tunnel": endpoint.tunnel_address(),
+        "weight": endpoint.weight,
+        "health": endpoint.health,
+        "locality": endpoint.locality,
+        "app": &*endpoint.app,
+        "version": &*endpoint.version,
+    })
+}

@@ -1,0 +1,129 @@
+//! The endpoint over a real socket.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use weft_identity::SvidSource;
+use weft_identity::testkit::TestAuthority;
+
+use super::*;
+use crate::config::{ConfigStore, KnownService, ProxyConfig};
+use crate::demand::Demand;
+use crate::settings::Settings;
+use crate::shared::{Bound, DrainSignal};
+use crate::telemetry::Telemetry;
+
+/// An endpoint that serves; stops when it is dropped.
+struct Served {
+    admin: Arc<Admin>,
+    address: std::net::SocketAddr,
+    _identity: watch::Sender<IdentityStatus>,
+    mesh: watch::Sender<MeshStatus>,
+    _tasks: JoinSet<()>,
+}
+
+async fn served(upstreams: &[&str]) -> Served {
+    let settings = Settings::from_toml("[access_log]\nmode = 'off'");
+    let shared = Shared {
+        config: ConfigStore::new(ProxyConfig::default()),
+        svids: SvidSource::new(),
+        demand: Demand::new(upstreams.iter().map(|key| key.parse().unwrap()), 10),
+        telemetry: Telemetry::new(&settings).unwrap(),
+        drain: DrainSignal::new(),
+        bound: Bound::default(),
+        settings,
+    };
+    let (identity_status, identity) = watch::channel(IdentityStatus::default());
+    let (mesh_status, mesh) = watch::channel(MeshStatus::default());
+    // The layer must live for the handle to work; the subscriber is nobody's default.
+    let (log, layer) = LogLevel::new("info").unwrap();
+    std::mem::forget(layer);
+    let (instance, drain) = ("test-1".to_owned(), Arc::new(Notify::new()));
+    let admin = Arc::new(Admin { shared: Arc::new(shared), instance, identity, mesh, log, drain });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(admin.clone(), listener));
+    Served { admin, address, _identity: identity_status, mesh: mesh_status, _tasks: tasks }
+}
+
+impl Served {
+    async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn ready_says_what_is_missing_until_nothing_is() {
+    let served = served(&["api"]).await;
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("no certificate yet") && body.contains("upstream default/api"), "{body}");
+
+    let authority = TestAuthority::new("weft.test");
+    served.admin.shared.svids.set(authority.svid("/ns/default/sa/web"), authority.bundles());
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert_eq!(status, 503);
+    assert!(!body.contains("certificate"), "{body}");
+
+    let services = imbl::HashMap::unit("api".parse().unwrap(), KnownService::Absent);
+    served.admin.shared.config.publish(ProxyConfig { revision: 1, services });
+    assert_eq!(served.ask("GET", "/ready").await, (200, "ready\n".to_owned()));
+
+    let now = Instant::now();
+    served.admin.shared.drain.drain(now, now);
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert!(status == 503 && body.contains("draining"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn the_dump_is_json_without_secrets() {
+    let served = served(&[]).await;
+    let authority = TestAuthority::new("weft.test");
+    served.admin.shared.svids.set(authority.svid("/ns/default/sa/web"), authority.bundles());
+    served.mesh.send_modify(|status| status.connected = true);
+    let (status, body) = served.ask("GET", "/config_dump").await;
+    assert_eq!(status, 200);
+    let dump: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(dump["identity"]["id"], "spiffe://weft.test/ns/default/sa/web");
+    assert_eq!(dump["control"]["connected"], true);
+    assert!(!body.contains("PRIVATE"), "{body}");
+}
+
+#[tokio::test]
+async fn the_log_level_changes_and_a_bad_one_is_refused() {
+    let served = served(&[]).await;
+    assert_eq!(served.ask("GET", "/log_level").await, (200, "info\n".to_owned()));
+    assert_eq!(served.ask("PUT", "/log_level?level=debug").await.0, 200);
+    assert_eq!(served.ask("GET", "/log_level").await, (200, "debug\n".to_owned()));
+    let (status, body) = served.ask("PUT", "/log_level?level=weft=loud").await;
+    assert!(status == 400 && body.contains("not a log filter"), "{status} {body}");
+    assert_eq!(served.ask("PUT", "/log_level").await.0, 400);
+    assert_eq!(served.ask("GET", "/log_level").await.1, "debug\n");
+}
+
+#[tokio::test]
+async fn metrics_show_what_the_shell_knows() {
+    let served = served(&[]).await;
+    served.mesh.send_modify(|status| status.connected = true);
+    let (status, body) = served.ask("GET", "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("\nweft_control_connected 1\n") && body.contains("\nweft_ready 0\n"), "{body}");
+}
+
+#[tokio::test]
+async fn wrong_paths_and_methods_are_told_what_is_right() {
+    let served = served(&[]).await;
+    let (status, body) = served.ask("GET", "/nothing").await;
+    assert!(status == 404 && body.contains("/config_dump"), "{status} {body}");
+    assert_eq!(served.ask("GET", "/drain").await.0, 405);
+    assert_eq!(served.ask("POST", "/ready").await.0, 405);
+    assert_eq!(served.ask("POST", "/drain").await.0, 202);
+    tokio::time::timeout(Duration::from_secs(5), served.admin.drain.notified()).await.unwrap();
+}

@@ -1,0 +1,182 @@
+//! The two body types of the data path: what goes to an endpoint and what goes back to a caller.
+//!
+//! Enums instead of boxed bodies: no allocation, no virtual call. A response's body carries the [`Call`], which ends
+//! with it: only then is it known how the request went.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::http::call::Call;
+use crate::http::replay::ReplayBody;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection it came from did.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// The request was sent elsewhere meanwhile.
+    #[error("the request was sent to another endpoint")]
+    Superseded,
+}
+
+/// What is sent to an endpoint.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// What the caller sends.
+    Replay(ReplayBody),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Replay(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Replay(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Replay(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What is sent to a caller.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    call: Option<Box<Call>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Text(Bytes),
+    Incoming(Incoming),
+}
+
+impl ResponseBody {
+    /// Nothing.
+    pub(crate) fn empty() -> Self {
+        Self { source: Source::Empty, call: None }
+    }
+
+    /// A text that the proxy made.
+    pub(crate) fn text(text: String) -> Self {
+        Self { source: Source::Text(text.into()), call: None }
+    }
+
+    /// What the endpoint sends.
+    pub(crate) fn incoming(body: Incoming) -> Self {
+        Self { source: Source::Incoming(body), call: None }
+    }
+
+    /// Hands over the call, which ends with this body.
+    pub(crate) fn with_call(mut self, call: Box<Call>) -> Self {
+        self.call = Some(call);
+        self
+    }
+
+    fn saw(&mut self, frame: &Frame<Bytes>) {
+        let Some(call) = &mut self.call else { return };
+        if let Some(data) = frame.data_ref() {
+            call.sent(data.len());
+        } else if let Some(trailers) = frame.trailers_ref() {
+            call.trailers(trailers);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(call) = self.call.take() {
+            call.complete();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.source {
+            Source::Empty => None,
+            Source::Text(text) => {
+                let text = std::mem::take(text);
+                (!text.is_empty()).then(|| Ok(Frame::data(text)))
+            }
+            Source::Incoming(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+        };
+        match polled {
+            Some(Ok(frame)) => {
+                this.saw(&frame);
+                // HTTP/1 with a length and HTTP/2 are not asked again after the last frame.
+                if this.is_end_stream() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some(call) = this.call.take() {
+                    call.broken(&error);
+                }
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                this.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Text(text) => text.is_empty(),
+            Source::Incoming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Source::Incoming(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A body without bytes (HEAD, 204) is never polled; anything else was abandoned by the client.
+        if self.is_end_stream() {
+            self.finish();
+        } else if let Some(call) = self.call.take() {
+            call.abandoned();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Sends one request on one connection and says, when that fails, whether the other end can have worked on it.
+//!
+//! Not worked on: what hyper gives back unsent, streams that the peer refused, and those above the last one that its
+//! GOAWAY names (RFC 9113 6.8, 8.7). Everything else may have been worked on.
+
+use std::error::Error;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use crate::http::body::RequestBody;
+use crate::http::call::chain;
+use crate::http::failure::Failure;
+use crate::pool::{Held, Http1, Stream};
+use crate::record::ResponseFlag;
+
+/// A connection with room for one request.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    Http1(Http1),
+    Http2(Stream),
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) struct SendError {
+    pub(crate) failure: Failure,
+    /// The connection waited in the pool and may have been closed by the other end long before.
+    pub(crate) reused: bool,
+}
+
+impl Ready {
+    /// Sends the request. What it occupies is given back by the returned [`Held`].
+    pub(crate) async fn send(
+        self,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Held), SendError> {
+        match self {
+            Self::Http1(mut connection) => {
+                let reused = connection.was_reused();
+                let Some(sender) = connection.sender() else {
+                    return Err(SendError { failure: gone(), reused });
+                };
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok((response, Held::Http1(connection))),
+                    Err(error) => Err(SendError { failure: judge(&error), reused }),
+                }
+            }
+            Self::Http2(stream) => {
+                let mut sender = stream.sender();
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok((response, Held::Stream(stream))),
+                    Err(error) => Err(SendError { failure: judge(&error), reused: false }),
+                }
+            }
+        }
+    }
+}
+
+fn gone() -> Failure {
+    Failure::unsent(ResponseFlag::UpstreamConnectionTermination, "the connection is closed")
+}
+
+fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
+    let words = chain(error.error());
+    if error.message().is_some() {
+        return Failure::unsent(ResponseFlag::UpstreamConnectionTermination, words);
+    }
+    let Some(h2) = h2_error(error.error()) else {
+        let flag = if error.error().is_parse() {
+            ResponseFlag::UpstreamProtocolError
+        } else {
+            ResponseFlag::UpstreamConnectionTermination
+        };
+        return Failure::new(flag, words);
+    };
+    let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if h2.is_remote() && (refused || h2.is_go_away()) {
+        return Failure::unsent(ResponseFlag::UpstreamRemoteReset, words);
+    }
+    let flag = if h2.is_reset() {
+        ResponseFlag::UpstreamRemoteReset
+    } else {
+        ResponseFlag::UpstreamConnectionTermination
+    };
+    Failure::new(flag, words)
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        source = cause.source();
+    }
+    None
+}

@@ -1,0 +1,112 @@
+//! Serves one HTTP connection until it ends, gracefully when the process drains.
+//!
+//! The same for callers of all sides: the service function is the only difference. On drain HTTP/2 gets GOAWAY and
+//! HTTP/1 `connection: close` with its next response; what is open at the deadline is cut with the worker.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::TokioTimer;
+
+use crate::http::body::ResponseBody;
+use crate::http::exec::LocalExec;
+use crate::settings::Settings;
+
+/// hyper's settings for accepted connections, made once a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExec>,
+}
+
+/// Windows of HTTP/2 connections: a stream may have 1 MiB on its way, all together 16 MiB.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// See [`STREAM_WINDOW`].
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// A peer that vanished without a word is noticed by pings (HBONE's figures).
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+/// See [`PING_EVERY`].
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Server {
+    /// For these settings.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            // hyper's clock also runs between requests; the first head has its own, shorter one (`Worker::first_bytes`).
+            .header_read_timeout(settings.timeouts.idle.max(settings.timeouts.header_read))
+            .max_buf_size((settings.limits.head_bytes as usize).max(SMALLEST_BUFFER))
+            .half_close(true)
+            // The application's own date passes; a proxy adds none.
+            .auto_date_header(false);
+        let mut http2 = http2::Builder::new(LocalExec);
+        http2
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(settings.limits.streams)
+            .max_header_list_size(settings.limits.head_bytes)
+            .max_send_buf_size(STREAM_WINDOW as usize)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .auto_date_header(false)
+            .enable_connect_protocol();
+        Self { http1, http2 }
+    }
+
+    /// HTTP/1 until the end.
+    pub(crate) async fn http1<I, S>(
+        &self,
+        io: I,
+        service: S,
+        drained: impl Future<Output = ()>,
+    ) -> hyper::Result<()>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
+        S::Future: 'static,
+    {
+        let connection = self.http1.serve_connection(io, service).with_upgrades();
+        until_drained(pin!(connection), drained, |connection| connection.graceful_shutdown()).await
+    }
+
+    /// HTTP/2 until the end.
+    pub(crate) async fn http2<I, S>(
+        &self,
+        io: I,
+        service: S,
+        drained: impl Future<Output = ()>,
+    ) -> hyper::Result<()>
+    where
+        I: Read + Write + Unpin + 'static,
+        S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
+        S::Future: 'static,
+    {
+        let connection = self.http2.serve_connection(io, service);
+        until_drained(pin!(connection), drained, |connection| connection.graceful_shutdown()).await
+    }
+}
+
+async fn until_drained<C: Future>(
+    mut connection: Pin<&mut C>,
+    drained: impl Future<Output = ()>,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = drained => {}
+    }
+    shut_down(connection.as_mut());
+    connection.await
+}
+
+/// hyper refuses smaller read buffers.
+const SMALLEST_BUFFER: usize = 8192;

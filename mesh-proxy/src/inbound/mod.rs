@@ -1,0 +1,63 @@
+//! From the mesh, and from outside where that is permitted, to the local application.
+//!
+//! [`tunnel`] accepts other proxies over mTLS, [`permissive`] anybody in plaintext on ports that say so. Both end in
+//! [`http`] for requests and [`bytes`] for the rest. Only the ports of `[[inbound]]` are reachable, and never this
+//! proxy's own.
+
+mod bytes;
+mod http;
+pub(crate) mod permissive;
+mod port;
+pub(crate) mod tunnel;
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use ::http::HeaderValue;
+
+use crate::authorize::{Caller, authorize};
+use crate::http::failure::Failure;
+use crate::inbound::port::Port;
+use crate::record::ResponseFlag;
+use crate::worker::{Guard, Worker};
+
+/// What the streams of one accepted connection have in common.
+struct Connection {
+    worker: Rc<Worker>,
+    /// Who TLS proved to be at the other end. `None`: plaintext.
+    caller: Option<Caller>,
+    /// The caller in `x-forwarded-client-cert`.
+    xfcc: Option<HeaderValue>,
+    ports: Vec<Rc<Port>>,
+    peer: SocketAddr,
+    /// Where the connection arrived.
+    local: Option<IpAddr>,
+    /// Requests may travel as themselves, not only opaque bytes.
+    requests: bool,
+    guard: Rc<Guard>,
+}
+
+impl Connection {
+    /// Whether the caller is (still) allowed in.
+    fn authorize(&self) -> Result<(), Failure> {
+        let Some(caller) = &self.caller else { return Ok(()) };
+        match self.worker.shared.svids.current() {
+            Some(credentials) => authorize(caller, &credentials.bundles),
+            // There was a certificate when the connection was accepted, and none is ever taken away.
+            None => Err(Failure::unsent(ResponseFlag::Unauthorized, "this proxy has no trust bundle")),
+        }
+    }
+
+    /// The application's port of this registered number.
+    fn port(&self, number: u16) -> Result<Rc<Port>, Failure> {
+        let found = self.ports.iter().find(|port| port.number == number);
+        let port = found.ok_or_else(|| {
+            Failure::unsent(
+                ResponseFlag::NoRoute,
+                format!("port {number} is not an [[inbound]] port of this workload"),
+            )
+        })?;
+        port.refuse_own(&self.worker.shared.bound)?;
+        Ok(port.clone())
+    }
+}

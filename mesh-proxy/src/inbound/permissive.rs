@@ -1,0 +1,102 @@
+//! Plaintext listeners for callers outside the mesh, on the ports that are set to be permissive.
+//!
+//! These callers have no identity, whatever their headers say. Requests and bytes reach the one port of the listener only.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use weft_model::Protocol;
+
+use crate::http::call::{Call, chain};
+use crate::http::detect::{Spoken, detect};
+use crate::inbound::{Connection, Port, bytes, http};
+use crate::record::{Record, Reporter, RequestProtocol};
+use crate::telemetry::Level;
+use crate::worker::{Guard, Worker};
+
+/// Accepts for the `[[inbound]]` of this number in the settings.
+pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usize) {
+    let tracker = worker.inbound.clone();
+    let serving = worker.clone();
+    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
+        serve(serving.clone(), index, stream, peer, guard)
+    })
+    .await;
+}
+
+async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    let ports = Port::all(&worker.shared.settings, worker.own_id().as_ref());
+    let Some(port) = ports.get(index).cloned() else { return };
+    worker.shared.telemetry.rise(Level::PermissiveConnections);
+    let closed = guard.closed();
+    let local = stream.local_addr().ok().map(|local| local.ip());
+    let connection = Rc::new(Connection {
+        caller: None,
+        xfcc: None,
+        ports,
+        peer,
+        local,
+        requests: true,
+        guard: Rc::new(guard),
+        worker: worker.clone(),
+    });
+    match spoken(&worker, &port, &stream).await {
+        Ok(Spoken::Nothing) => {}
+        Ok(Spoken::Opaque) if !port.protocol.is_http() => {
+            let call = Call::new(worker.ledger.clone(), record(peer));
+            bytes::relay(&connection, port, stream, call).await;
+        }
+        Ok(spoken) => {
+            let service =
+                service_fn(move |request| http::serve(connection.clone(), Some(port.clone()), request));
+            let ended = match spoken {
+                Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
+                _ => worker.server.http1(TokioIo::new(stream), service, closed).await,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
+            }
+        }
+        Err(error) => tracing::debug!(%peer, %error, "a connection broke before its first byte"),
+    }
+    worker.shared.telemetry.fall(Level::PermissiveConnections);
+}
+
+async fn spoken(worker: &Worker, port: &Port, stream: &TcpStream) -> std::io::Result<Spoken> {
+    let timeouts = &worker.shared.settings.timeouts;
+    match port.protocol {
+        Protocol::Tcp | Protocol::Tls => Ok(Spoken::Opaque),
+        Protocol::Detect => detect(stream, timeouts.detect).await,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => detect(stream, timeouts.header_read).await,
+    }
+}
+
+fn record(peer: SocketAddr) -> Record {
+    Record {
+        reporter: Reporter::Destination,
+        started: SystemTime::now(),
+        duration: Duration::ZERO,
+        method: ::http::Method::CONNECT,
+        uri: ::http::Uri::default(),
+        authority: None,
+        request_id: None,
+        user_agent: None,
+        protocol: RequestProtocol::Tcp,
+        status: 0,
+        grpc_status: None,
+        flag: None,
+        detail: String::new(),
+        source: None,
+        destination: None,
+        upstream: None,
+        downstream: Some(peer),
+        bytes_received: 0,
+        bytes_sent: 0,
+        retries: 0,
+        mtls: Some(false),
+    }
+}

@@ -1,0 +1,141 @@
+//! What events do to the configuration, the identity and the disk.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use weft_identity::testkit::TestAuthority;
+use weft_model::Service;
+
+use super::*;
+use crate::config::{ConfigStore, KnownService};
+use crate::demand::Demand;
+use crate::settings::Settings;
+use crate::shared::{Bound, DrainSignal};
+use crate::telemetry::Telemetry;
+
+struct Fixture {
+    shared: Shared,
+    state: StateDir,
+    status: watch::Sender<MeshStatus>,
+    changed: Notify,
+    _directory: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::from_toml("[access_log]\nmode = 'off'");
+    let shared = Shared {
+        config: ConfigStore::new(ProxyConfig::default()),
+        svids: SvidSource::new(),
+        demand: Demand::new([key("api")], 10),
+        telemetry: Telemetry::new(&settings).unwrap(),
+        drain: DrainSignal::new(),
+        bound: Bound::default(),
+        settings,
+    };
+    let state = StateDir::open(directory.path()).unwrap();
+    let status = watch::Sender::new(MeshStatus::default());
+    Fixture { shared, state, status, changed: Notify::new(), _directory: directory }
+}
+
+impl Fixture {
+    fn take(&self, event: Event) {
+        take(event, &self.status, &self.shared, &self.state, &self.changed);
+    }
+
+    fn known(&self, name: &str) -> Option<KnownService> {
+        self.shared.config.load().services.get(&key(name)).cloned()
+    }
+}
+
+fn key(name: &str) -> ServiceKey {
+    name.parse().unwrap()
+}
+
+fn present(name: &str) -> Event {
+    let service = Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new() };
+    Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Vec::new() })
+}
+
+fn bundles(of: &[&TestAuthority]) -> Event {
+    let bundle = |authority: &&TestAuthority| {
+        let bundle = authority.bundle();
+        let roots = bundle.roots.iter().map(|root| Bytes::copy_from_slice(root)).collect();
+        weft_proto::TrustBundle { trust_domain: bundle.trust_domain, roots }
+    };
+    Event::Update(Update::Bundles(of.iter().map(bundle).collect()))
+}
+
+#[test]
+fn a_lost_control_plane_changes_the_status_and_nothing_else() {
+    let fixture = fixture();
+    fixture.take(Event::Connected);
+    fixture.take(present("api"));
+    fixture.take(Event::Disconnected("gone".to_owned()));
+    assert!(matches!(fixture.known("api"), Some(KnownService::Present(_))));
+    let status = fixture.status.borrow().clone();
+    assert!(!status.connected && status.last_error == "gone");
+}
+
+#[test]
+fn an_answer_to_a_subscription_that_was_given_up_is_dropped() {
+    let fixture = fixture();
+    fixture.take(present("other"));
+    assert!(fixture.known("other").is_none());
+    assert!(fixture.shared.demand.want(&key("other")));
+    fixture.take(present("other"));
+    assert!(fixture.known("other").is_some());
+}
+
+#[test]
+fn absence_is_known() {
+    let fixture = fixture();
+    fixture.take(present("api"));
+    fixture.take(Event::Update(Update::ServiceAbsent(key("api"))));
+    assert!(matches!(fixture.known("api"), Some(KnownService::Absent)));
+}
+
+#[test]
+fn new_bundles_are_trusted_and_saved() {
+    let fixture = fixture();
+    let (own, other) = (TestAuthority::new("weft.test"), TestAuthority::new("other.test"));
+    fixture.shared.svids.set(own.svid("/ns/default/sa/web"), own.bundles());
+    fixture.take(bundles(&[&own, &other]));
+    let trusted = fixture.shared.svids.current().unwrap().bundles.clone();
+    assert_eq!(trusted.0.len(), 2);
+    let again = SvidSource::new();
+    crate::identity::restore(&fixture.state, &again);
+    again.set_svid(own.svid("/ns/default/sa/web"));
+    assert_eq!(*again.current().unwrap().bundles, *trusted);
+}
+
+#[test]
+fn bundles_without_the_own_trust_domain_are_refused() {
+    let fixture = fixture();
+    let (own, other) = (TestAuthority::new("weft.test"), TestAuthority::new("other.test"));
+    fixture.shared.svids.set(own.svid("/ns/default/sa/web"), own.bundles());
+    fixture.take(bundles(&[&other]));
+    assert_eq!(*fixture.shared.svids.current().unwrap().bundles, own.bundles());
+}
+
+#[tokio::test]
+async fn subscriptions_follow_what_is_wanted() {
+    let fixture = fixture();
+    fixture.shared.config.publish(ProxyConfig {
+        revision: 1,
+        services: imbl::HashMap::unit(key("restored"), KnownService::Absent),
+    });
+    let (commands, mut receiver) = mpsc::channel(8);
+    let drive = async {
+        let mut next = async || receiver.recv().await.unwrap();
+        assert!(matches!(next().await, Command::Unsubscribe(gone) if gone == key("restored")));
+        assert!(matches!(next().await, Command::Subscribe(new) if new == key("api")));
+        assert!(fixture.known("restored").is_none());
+        fixture.shared.demand.want(&key("more"));
+        assert!(matches!(next().await, Command::Subscribe(new) if new == key("more")));
+    };
+    tokio::select! {
+        () = subscribe(&fixture.shared, commands, &fixture.changed) => panic!("it ended"),
+        () = drive => {}
+    }
+}

@@ -1,0 +1,251 @@
+//! Sends a request to one endpoint after the other until one has answered.
+//!
+//! Tried again is what no endpoint has worked on: no connection, a refused stream, a callee's proxy that could not reach
+//! its application; and what may be repeated anyway (idempotent, no body) when the connection broke before the response.
+//! Each further attempt must be within the number of attempts and the retry budget.
+
+use std::rc::Rc;
+
+use http::Response;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use weft_model::Protocol;
+
+use crate::balance::cluster::{Cluster, Outcome};
+use crate::balance::target::{Target, Via};
+use crate::http::call::Call;
+use crate::http::failure::Failure;
+use crate::http::headers::{self, WEFT_UNSENT};
+use crate::http::outgoing::{Dialect, Outgoing};
+use crate::http::send::Ready;
+use crate::pool::{Alpn, DialError, Hop, Lease, Purpose};
+use crate::record::ResponseFlag;
+use crate::telemetry::Count;
+use crate::worker::{Worker, now};
+
+/// An attempt that failed.
+struct Failed {
+    failure: Failure,
+    /// It may be tried again: nobody can have worked on it, or it does not matter.
+    again: bool,
+    /// The endpoint is to blame.
+    blame: bool,
+}
+
+/// Forwards until an endpoint answers or there is no further attempt.
+pub(super) async fn forward(
+    worker: &Worker,
+    cluster: &Cluster,
+    outgoing: &Outgoing,
+    call: &mut Call,
+) -> Result<Response<Incoming>, Failure> {
+    cluster.requested(now());
+    let mut tried: Vec<Rc<Target>> = Vec::new();
+    loop {
+        let target = cluster.pick(&tried, now())?;
+        call.record.destination = Some(target.destination.clone());
+        call.record.mtls = Some(target.is_mtls());
+        let failed = match attempt(worker, cluster, &target, outgoing, call).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        if failed.blame {
+            note(worker, cluster, &target, Outcome::Bad);
+        }
+        if !failed.again || call.record.retries >= cluster.policy.retries {
+            return Err(failed.failure);
+        }
+        if !cluster.may_retry(now()) {
+            worker.shared.telemetry.add(Count::RetriesRefused, 1);
+            let detail = format!("the retry budget is used up; before: {}", failed.failure.detail);
+            return Err(Failure { flag: ResponseFlag::RetryLimitExceeded, detail, ..failed.failure });
+        }
+        call.record.retries += 1;
+        tried.push(target);
+    }
+}
+
+/// Takes note of how an endpoint did.
+pub(super) fn note(worker: &Worker, cluster: &Cluster, target: &Target, outcome: Outcome) {
+    if cluster.note(target, outcome, now()) {
+        worker.shared.telemetry.add(Count::Ejections, 1);
+        tracing::warn!(
+            service = %cluster.wanted.service, workload = %target.endpoint.id,
+            "ejected for a while: it failed again and again"
+        );
+    }
+}
+
+async fn attempt(
+    worker: &Worker,
+    cluster: &Cluster,
+    target: &Rc<Target>,
+    outgoing: &Outgoing,
+    call: &mut Call,
+) -> Result<Response<Incoming>, Failed> {
+    let in_flight = target.start();
+    let mut fresh = false;
+    loop {
+        let ready = connection(worker, target, outgoing, fresh).await?;
+        call.record.upstream = ready.peer.or_else(|| target.registered());
+        let started = Instant::now();
+        let request = ready.request(target, outgoing).map_err(not_sent)?;
+        let sent = within(worker, ready.connection.send(request)).await;
+        let (response, held) = match sent {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => {
+                let replayable = error.failure.unsent || outgoing.is_repeatable();
+                if error.reused && replayable && !fresh {
+                    // It was closed while it waited: no fault of the endpoint's, and no retry for the budget.
+                    fresh = true;
+                    continue;
+                }
+                return Err(broken(outgoing, error.failure));
+            }
+            Err(timed_out) => return Err(Failed { failure: timed_out, again: false, blame: true }),
+        };
+        target.memory.observe(started.elapsed(), now());
+        return judge(worker, cluster, target, response).map(|response| {
+            call.holds(Lease { in_flight: Some(in_flight), connection: held });
+            response
+        });
+    }
+}
+
+/// What was meant for the caller's proxy is read and removed; a gateway's failure counts against the endpoint.
+fn judge(
+    worker: &Worker,
+    cluster: &Cluster,
+    target: &Target,
+    mut response: Response<Incoming>,
+) -> Result<Response<Incoming>, Failed> {
+    let unsent = target.is_mtls() && response.headers().contains_key(WEFT_UNSENT);
+    if unsent && response.status().is_server_error()
+        || unsent && headers::grpc_status(response.headers()).is_some()
+    {
+        let detail = format!(
+            "the proxy of {} answered {}: its application was not reached",
+            target.endpoint.id,
+            response.status()
+        );
+        let failure = Failure::unsent(ResponseFlag::UpstreamConnectionFailure, detail);
+        return Err(Failed { failure, again: true, blame: true });
+    }
+    let outcome = if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good };
+    note(worker, cluster, target, outcome);
+    headers::strip_hop_by_hop_of_response(response.headers_mut());
+    Ok(response)
+}
+
+async fn within<F: Future>(worker: &Worker, sending: F) -> Result<F::Output, Failure> {
+    match worker.shared.settings.timeouts.request {
+        None => Ok(sending.await),
+        Some(limit) => tokio::time::timeout(limit, sending).await.map_err(|_elapsed| {
+            Failure::new(
+                ResponseFlag::UpstreamTimeout,
+                format!("no response within timeouts.request ({limit:?})"),
+            )
+        }),
+    }
+}
+
+/// A connection to the endpoint, and which form the request takes on it.
+pub(super) struct Connected {
+    connection: Ready,
+    form: Form,
+    peer: Option<std::net::SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A request stream between our proxies.
+    Proxy,
+    /// To the application itself, in the open or inside a tunnel.
+    Http1,
+    Http2,
+}
+
+impl Connected {
+    fn request(
+        &self,
+        target: &Target,
+        outgoing: &Outgoing,
+    ) -> Result<http::Request<crate::http::body::RequestBody>, Failure> {
+        let mut request = match self.form {
+            Form::Proxy => return outgoing.to_proxy(target.port.number),
+            Form::Http1 => outgoing.to_http1()?,
+            Form::Http2 => outgoing.to_http2()?,
+        };
+        outgoing.count_hop(&mut request)?;
+        Ok(request)
+    }
+}
+
+async fn connection(
+    worker: &Worker,
+    target: &Rc<Target>,
+    outgoing: &Outgoing,
+    fresh: bool,
+) -> Result<Connected, Failed> {
+    let pool = target.pool.get_or_init(|| worker.pools.of(&hop(target)));
+    let hop = match &target.via {
+        Via::Plaintext { .. } => pool.hop.clone(),
+        Via::Tunnel { addresses, identity } => {
+            let stream = pool.http2().await.map_err(not_connected)?;
+            if stream.alpn() != Alpn::Hbone {
+                let peer = Some(stream.peer());
+                return Ok(Connected { connection: Ready::Http2(stream), form: Form::Proxy, peer });
+            }
+            let Some(authority) = target.registered() else {
+                return Err(not_sent(Failure::unsent(
+                    ResponseFlag::NoHealthyUpstream,
+                    "the endpoint has no address",
+                )));
+            };
+            Hop::Inside { addresses: addresses.clone(), identity: identity.clone(), authority }
+        }
+    };
+    let pool = worker.pools.of(&hop);
+    if speaks_http2(target, outgoing) {
+        let stream = pool.http2().await.map_err(not_connected)?;
+        let peer = Some(stream.peer());
+        return Ok(Connected { connection: Ready::Http2(stream), form: Form::Http2, peer });
+    }
+    let connection = if fresh { pool.new_http1().await } else { pool.http1().await };
+    let connection = connection.map_err(not_connected)?;
+    Ok(Connected { connection: Ready::Http1(connection), form: Form::Http1, peer: None })
+}
+
+fn hop(target: &Target) -> Hop {
+    match &target.via {
+        Via::Plaintext { addresses } => Hop::Plain(addresses.clone()),
+        Via::Tunnel { addresses, identity } => {
+            Hop::Mesh { addresses: addresses.clone(), identity: identity.clone(), purpose: Purpose::Requests }
+        }
+    }
+}
+
+fn speaks_http2(target: &Target, outgoing: &Outgoing) -> bool {
+    match target.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Http1 => false,
+        Protocol::Detect | Protocol::Tcp | Protocol::Tls => outgoing.dialect == Dialect::Http2,
+    }
+}
+
+fn not_connected(error: DialError) -> Failed {
+    Failed { failure: error.failure(), again: true, blame: error.is_endpoints_fault() }
+}
+
+fn not_sent(failure: Failure) -> Failed {
+    Failed { failure, again: false, blame: false }
+}
+
+fn broken(outgoing: &Outgoing, failure: Failure) -> Failed {
+    let client_left = outgoing.body.as_ref().is_some_and(|body| body.is_broken());
+    if client_left {
+        let detail = format!("the client broke off its request; {}", failure.detail);
+        return not_sent(Failure::new(ResponseFlag::DownstreamConnectionTermination, detail));
+    }
+    Failed { again: failure.unsent || outgoing.is_repeatable(), blame: true, failure }
+}

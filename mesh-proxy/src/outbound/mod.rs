@@ -1,0 +1,131 @@
+//! From the local application into the mesh.
+//!
+//! A listener of an upstream leads to one service, the HTTP port to any, by name. What a connection speaks is the
+//! upstream's declared protocol, or decided by its first bytes; requests then take [`http`], bytes take [`tcp`].
+
+mod attempt;
+mod connect;
+mod http;
+mod tcp;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use weft_model::Protocol;
+
+use crate::balance::cluster::{Cluster, Wanted};
+use crate::http::detect::{Spoken, detect};
+use crate::outbound::http::Origin;
+use crate::telemetry::Level;
+use crate::worker::{Guard, Worker};
+
+/// Accepts for the upstream of this number in the settings.
+pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, index: usize) {
+    let Some(upstream) = worker.shared.settings.upstream.get(index) else { return };
+    let wanted = Wanted {
+        service: upstream.service.clone(),
+        port: upstream.port.clone(),
+        protocol: upstream.protocol,
+        plaintext: upstream.plaintext,
+    };
+    let cluster = worker.cluster(&wanted);
+    let tracker = worker.outbound.clone();
+    let serving = worker.clone();
+    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
+        serve_upstream(serving.clone(), cluster.clone(), stream, peer, guard)
+    })
+    .await;
+}
+
+/// Accepts for the HTTP port.
+pub(crate) async fn accept_http(worker: Rc<Worker>, listener: TcpListener) {
+    let tracker = worker.outbound.clone();
+    let serving = worker.clone();
+    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
+        serve_by_host(serving.clone(), stream, peer, guard)
+    })
+    .await;
+}
+
+async fn serve_upstream(
+    worker: Rc<Worker>,
+    cluster: Rc<Cluster>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) {
+    let _open = Open::new(&worker);
+    let declared = cluster.wanted.protocol.filter(|protocol| *protocol != Protocol::Detect);
+    let protocol = match declared {
+        Some(protocol) => protocol,
+        None => {
+            // Unknown services answer below, with a failure that says so.
+            let _answer = worker.find(&cluster).await;
+            cluster.expected_protocol()
+        }
+    };
+    let timeouts = &worker.shared.settings.timeouts;
+    let wait = match protocol {
+        Protocol::Tcp | Protocol::Tls => return tcp::relay(worker, cluster, stream, peer, guard).await,
+        Protocol::Detect => timeouts.detect,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => timeouts.header_read,
+    };
+    let spoken = detect(&stream, wait).await;
+    match spoken {
+        Ok(Spoken::Opaque) if protocol == Protocol::Detect => {
+            tcp::relay(worker, cluster, stream, peer, guard).await
+        }
+        Ok(spoken) => serve_http(worker, Some(cluster), spoken, stream, peer, guard).await,
+        // The caller is gone before it said anything.
+        Err(error) => tracing::debug!(%error, %peer, "a connection broke before its first byte"),
+    }
+}
+
+async fn serve_by_host(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    let _open = Open::new(&worker);
+    match detect(&stream, worker.shared.settings.timeouts.header_read).await {
+        Ok(spoken) => serve_http(worker, None, spoken, stream, peer, guard).await,
+        Err(error) => tracing::debug!(%error, %peer, "a connection broke before its first byte"),
+    }
+}
+
+async fn serve_http(
+    worker: Rc<Worker>,
+    cluster: Option<Rc<Cluster>>,
+    spoken: Spoken,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) {
+    let closed = guard.closed();
+    let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
+    let service = service_fn(move |request| http::serve(origin.clone(), request));
+    let ended = match spoken {
+        Spoken::Nothing => return,
+        Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
+        // What is no HTTP either gets hyper's 400.
+        Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error = %crate::http::call::chain(&error), "a caller's connection ended");
+    }
+}
+
+/// One open connection in the gauge.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.shared.telemetry.rise(Level::OutboundConnections);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.shared.telemetry.fall(Level::OutboundConnections);
+    }
+}

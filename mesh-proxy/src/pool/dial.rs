@@ -1,0 +1,305 @@
+//! Opens connections: TCP, TLS where the hop has it, and hyper's handshake; then its task runs on this worker.
+//!
+//! Every failure here comes before anything of a request was sent, so each may be tried again elsewhere.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use http::{Request, StatusCode, Uri};
+use hyper::client::conn::{http1, http2};
+use hyper::rt::{Read, Write};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use weft_model::SpiffeId;
+
+use crate::http::body::RequestBody;
+use crate::http::call::chain;
+use crate::http::exec::LocalExec;
+use crate::http::failure::Failure;
+use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
+use crate::pool::http1::Counted;
+use crate::pool::http2::{Alpn, Http2, Stream};
+use crate::pool::tls::Configs;
+use crate::pool::{Hop, Pools, Purpose};
+use crate::record::ResponseFlag;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::tcp::socket;
+use crate::telemetry::{Count, Level};
+
+/// Why there is no connection. Cheap to clone: everybody who waited for it gets one.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub(crate) struct DialError {
+    pub(crate) kind: DialKind,
+    detail: Rc<str>,
+}
+
+/// The kinds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DialKind {
+    /// This proxy has no certificate.
+    NoCredentials,
+    /// Nobody answered, or not what was expected.
+    Connect,
+    /// Not in time.
+    Timeout,
+    /// One of the two sides did not accept the other's identity.
+    Identity,
+    /// Too many connections.
+    Overflow,
+    /// The proxy at the other end refused the opaque stream.
+    Refused(StatusCode),
+}
+
+impl DialError {
+    pub(crate) fn new(kind: DialKind, detail: &str) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// Whether the endpoint is to blame.
+    pub(crate) fn is_endpoints_fault(&self) -> bool {
+        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow)
+    }
+
+    /// The failure of a request that needed the connection.
+    pub(crate) fn failure(&self) -> Failure {
+        let flag = match self.kind {
+            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout => {
+                ResponseFlag::UpstreamConnectionFailure
+            }
+            DialKind::Identity => ResponseFlag::UpstreamIdentity,
+            DialKind::Overflow => ResponseFlag::UpstreamOverflow,
+            DialKind::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => ResponseFlag::Unauthorized,
+            DialKind::Refused(_) => ResponseFlag::UpstreamConnectionFailure,
+        };
+        Failure::unsent(flag, self.detail.as_ref())
+    }
+}
+
+/// Opens the connections of one worker.
+pub(crate) struct Dialer {
+    shared: Arc<Shared>,
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExec>,
+    tls: Configs,
+    /// For hops that go through a stream of another pool.
+    pools: Weak<Pools>,
+}
+
+impl Dialer {
+    /// For the worker whose pools are `pools`.
+    pub(crate) fn new(shared: Arc<Shared>, pools: Weak<Pools>) -> Self {
+        let head = shared.settings.limits.head_bytes;
+        let mut http1 = http1::Builder::new();
+        http1.max_buf_size((head as usize).max(8192));
+        let mut http2 = http2::Builder::new(LocalExec);
+        http2
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(head)
+            .max_send_buf_size(STREAM_WINDOW as usize)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Self { shared, http1, http2, tls: Configs::default(), pools }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.shared.svids.generation()
+    }
+
+    /// A new HTTP/1 connection. `counted` is held as long as it is open.
+    pub(super) async fn http1(
+        self: Rc<Self>,
+        hop: Hop,
+        counted: Counted,
+    ) -> Result<http1::SendRequest<RequestBody>, DialError> {
+        let guard = (counted, OpenConnection::new(&self.shared, &hop));
+        match &hop {
+            Hop::App(address) => self.http1_on(TokioIo::new(self.tcp(&[*address]).await?.0), guard).await,
+            Hop::Plain(addresses) => self.http1_on(TokioIo::new(self.tcp(addresses).await?.0), guard).await,
+            Hop::Inside { addresses, identity, authority } => {
+                let (io, stream) = self.opaque(addresses, identity, *authority).await?;
+                self.http1_on(io, (guard, stream)).await
+            }
+            Hop::Mesh { .. } => {
+                Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"))
+            }
+        }
+    }
+
+    async fn http1_on<I>(
+        &self,
+        io: I,
+        guard: impl Sized + 'static,
+    ) -> Result<http1::SendRequest<RequestBody>, DialError>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let (sender, connection) = self.http1.handshake(io).await.map_err(|error| broken(&error))?;
+        tokio::task::spawn_local(async move {
+            let _open = guard;
+            // An error reaches the request that is under way; between requests it is a closed connection.
+            let _ = connection.with_upgrades().await;
+        });
+        Ok(sender)
+    }
+
+    /// A new HTTP/2 connection.
+    pub(super) async fn http2(self: Rc<Self>, hop: Hop) -> Result<Rc<Http2>, DialError> {
+        let guard = OpenConnection::new(&self.shared, &hop);
+        match &hop {
+            Hop::App(address) => {
+                let (tcp, peer) = self.tcp(&[*address]).await?;
+                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+            }
+            Hop::Plain(addresses) => {
+                let (tcp, peer) = self.tcp(addresses).await?;
+                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+            }
+            Hop::Mesh { addresses, identity, .. } => {
+                let (tcp, peer) = self.tcp(addresses).await?;
+                let connected = self.tls.connect(&self.shared, identity, tcp, peer).await;
+                let (tls, alpn, generation) = connected.inspect_err(|_| self.count_failure())?;
+                self.http2_on(TokioIo::new(tls), peer, alpn, generation, guard).await
+            }
+            Hop::Inside { addresses, identity, authority } => {
+                let generation = self.generation();
+                let (io, stream) = self.opaque(addresses, identity, *authority).await?;
+                let connection =
+                    self.http2_on(io, stream.peer(), Alpn::None, generation, (guard, stream)).await?;
+                Ok(connection)
+            }
+        }
+    }
+
+    async fn http2_on<I>(
+        &self,
+        io: I,
+        peer: SocketAddr,
+        alpn: Alpn,
+        generation: u64,
+        guard: impl Sized + 'static,
+    ) -> Result<Rc<Http2>, DialError>
+    where
+        I: Read + Write + Unpin + 'static,
+    {
+        let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
+        let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let limit = peer_limit.clone();
+        tokio::task::spawn_local(async move {
+            let _open = guard;
+            // As above: errors reach the streams.
+            let _ = poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                limit.set(connection.current_max_send_streams());
+                polled
+            })
+            .await;
+        });
+        let now = Instant::now();
+        Ok(Rc::new(Http2 {
+            sender,
+            alpn,
+            peer,
+            peer_limit,
+            generation,
+            retires: now + self.settings().timeouts.connection_age.mul_f64(rand::random_range(0.8..1.2)),
+            streams: Cell::new(0),
+            used: Cell::new(now),
+        }))
+    }
+
+    /// A plain TCP connection.
+    pub(crate) async fn tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
+        let connected = socket::connect(addresses, self.settings().timeouts.connect).await;
+        self.shared.telemetry.add(Count::UpstreamConnects, 1);
+        connected.map_err(|error| {
+            self.count_failure();
+            let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+            let kind = if timed_out { DialKind::Timeout } else { DialKind::Connect };
+            let tried: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            DialError::new(kind, &format!("connecting to {}: {error}", tried.join(", ")))
+        })
+    }
+
+    /// An opaque stream to `authority` through the proxy at `addresses`: the `CONNECT` of HBONE. It stands when the
+    /// application's connection does. The [`Stream`] is held as long as the bytes flow.
+    pub(crate) async fn opaque(
+        &self,
+        addresses: &Rc<[SocketAddr]>,
+        identity: &SpiffeId,
+        authority: SocketAddr,
+    ) -> Result<(Upgraded, Stream), DialError> {
+        let gone = || DialError::new(DialKind::Connect, "the worker is shutting down");
+        let pools = self.pools.upgrade().ok_or_else(gone)?;
+        let hop =
+            Hop::Mesh { addresses: addresses.clone(), identity: identity.clone(), purpose: Purpose::Bytes };
+        let stream = pools.of(&hop).http2().await?;
+        let peer = stream.peer();
+        let failed = |error: &dyn std::error::Error| {
+            DialError::new(
+                DialKind::Connect,
+                &format!("CONNECT {authority} through {peer}: {}", chain(error)),
+            )
+        };
+        let uri: Uri =
+            authority.to_string().parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = http::Method::CONNECT;
+        *request.uri_mut() = uri;
+        let response = stream.sender().send_request(request).await.map_err(|error| failed(&error))?;
+        if response.status() != StatusCode::OK {
+            let status = response.status();
+            let detail = format!("the proxy at {peer} answered {status} to CONNECT {authority}");
+            return Err(DialError::new(DialKind::Refused(status), &detail));
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(&error))?;
+        Ok((upgraded, stream))
+    }
+
+    fn count_failure(&self) {
+        self.shared.telemetry.add(Count::UpstreamConnectFailures, 1);
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dialer")
+    }
+}
+
+/// One open connection in the gauges, until it is dropped.
+struct OpenConnection(Arc<Shared>, Level);
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>, hop: &Hop) -> Self {
+        let level = match hop {
+            Hop::App(_) => Level::AppConnections,
+            Hop::Plain(_) | Hop::Mesh { .. } | Hop::Inside { .. } => Level::UpstreamConnections,
+        };
+        shared.telemetry.rise(level);
+        Self(shared.clone(), level)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.telemetry.fall(self.1);
+    }
+}
+
+fn broken(error: &hyper::Error) -> DialError {
+    DialError::new(DialKind::Connect, &chain(error))
+}

@@ -1,0 +1,84 @@
+//! Settings of the way to the control plane and of the first proof of identity.
+//!
+//! The proxy needs one thing it trusts before it has anything: the root of the mesh, as a pin (in the join token or
+//! here) or as a file. Without it, nothing is dialled.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use weft_model::{Namespace, RegistryId, ServiceName};
+
+/// `[control]`: the control planes, in order of preference.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ControlSettings {
+    /// `host:port`, or `https://host:port`. None: the proxy lives from its last known good state alone.
+    pub(crate) addresses: Vec<String>,
+    /// SHA-256 of the mesh's roots (DER), as hex: what the first connection must show. A join token carries it too.
+    pub(crate) root_sha256: Vec<String>,
+    /// A PEM file with the mesh's roots, instead of pins.
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+impl ControlSettings {
+    /// The addresses as `host:port`.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let bare = |address: &String| address.trim_start_matches("https://").trim_end_matches('/').to_owned();
+        self.addresses.iter().map(bare).collect()
+    }
+}
+
+/// `[identity]`: how the first certificate is obtained. Later ones are obtained with the current one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IdentitySettings {
+    /// A single-use token of `weft token create`.
+    pub(crate) join_token: Option<String>,
+    /// A file that holds it.
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// The local Consul agent as witness.
+    pub(crate) consul: Option<ConsulAttestation>,
+}
+
+/// Where the join token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JoinTokenSource {
+    /// The token itself.
+    Given(String),
+    /// Read at every attempt: the file may appear or change later.
+    File(PathBuf),
+}
+
+impl IdentitySettings {
+    /// The join token's source, where one is set.
+    pub(crate) fn join_token(&self) -> Option<JoinTokenSource> {
+        let file = || self.join_token_file.clone().map(JoinTokenSource::File);
+        self.join_token.clone().map(JoinTokenSource::Given).or_else(file)
+    }
+}
+
+/// `[identity.consul]`: proof of possession of the service's Consul Connect leaf. Nothing secret leaves this host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConsulAttestation {
+    /// The agent's HTTP address.
+    #[serde(default = "local_agent")]
+    pub(crate) address: String,
+    /// The service whose leaf is shown.
+    pub(crate) service: ServiceName,
+    /// The control plane's name for this Consul: `consul/dc1`.
+    pub(crate) registry: RegistryId,
+    /// A file with an ACL token that has `service:write` on the service. Read at every attempt.
+    #[serde(default)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM roots of the agent's HTTPS certificate.
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The service's namespace, where the server has namespaces.
+    #[serde(default)]
+    pub(crate) namespace: Option<Namespace>,
+}
+
+fn local_agent() -> String {
+    "http://127.0.0.1:8500".to_owned()
+}

@@ -1,0 +1,155 @@
+//! Settings from all four sources, and what is refused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use weft_model::Protocol;
+
+use super::table::SETTINGS;
+use super::*;
+
+fn load_text(text: &str, flags: &[&str]) -> Result<Settings, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proxy.toml");
+    std::fs::write(&path, text).unwrap();
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    load(Some(&path), &flags).map_err(|error| error.to_string())
+}
+
+const FULL: &str = r#"
+workers = 2
+state_dir = "/tmp/state"
+[control]
+addresses = ["https://control.example:15010/"]
+root_sha256 = ["abababababababababababababababababababababababababababababababab"]
+[identity.consul]
+service = "web"
+registry = "consul/dc1"
+[[inbound]]
+service = "shop/web"
+port = 8080
+protocol = "http"
+[[upstream]]
+service = "api"
+port = "http"
+listen = "127.0.0.1:9001"
+[[upstream]]
+service = "store"
+port = 5432
+listen = "127.0.0.1:9002"
+protocol = "tcp"
+[http]
+[timeouts]
+request = "1m 30s"
+[locality]
+self = "eu-1/a"
+prefer = true
+"#;
+
+#[test]
+fn a_file_with_every_kind_of_section_is_read() {
+    let settings = load_text(FULL, &[]).unwrap();
+    assert_eq!(settings.workers, 2);
+    assert_eq!(settings.control.endpoints(), ["control.example:15010"]);
+    assert_eq!(settings.inbound[0].app_address().to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.inbound[0].protocol, Protocol::Http1);
+    assert_eq!(settings.upstream[0].port, Some(PortRef::Name("http".parse().unwrap())));
+    assert_eq!(settings.upstream[1].port, Some(PortRef::Number(5432)));
+    assert_eq!(settings.upstream[1].protocol, Some(Protocol::Tcp));
+    assert_eq!(settings.http.as_ref().unwrap().listen.port(), 15001);
+    assert_eq!(settings.timeouts.request, Some(Duration::from_secs(90)));
+    assert_eq!(settings.timeouts.connect, Duration::from_secs(1));
+    assert_eq!(settings.identity.consul.as_ref().unwrap().address, "http://127.0.0.1:8500");
+    assert!(settings.locality.prefer);
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let settings =
+        load_text(FULL, &["workers=3", "admin.listen=127.0.0.1:0", "access_log.mode=all"]).unwrap();
+    assert_eq!(settings.workers, 3);
+    assert_eq!(settings.admin.listen.port(), 0);
+    assert_eq!(settings.access_log.mode, AccessLogMode::All);
+}
+
+#[test]
+fn errors_name_where_which_key_and_what_was_expected() {
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("[admin]\nlisen = 'x'", &[], &["proxy.toml", "admin.lisen", "listen"]),
+        ("workers = 'many'", &[], &["proxy.toml", "workers", "many"]),
+        ("[timeouts]\nconnect = '1 parsec'", &[], &["proxy.toml", "timeouts.connect", "500ms"]),
+        (
+            "[[upstream]]\nservice = 'a b'\nlisten = '127.0.0.1:1'",
+            &[],
+            &["proxy.toml", "upstream", "service name"],
+        ),
+        ("[[upstream]]\nservice = 'a'", &[], &["proxy.toml", "listen"]),
+        ("[[upstream]]\nservice = 'a'\nlisten = '127.0.0.1:1'\nport = 70000", &[], &["1 to 65535"]),
+        ("[access_log]\nmode = 'some'", &[], &["access_log.mode", "off"]),
+        ("", &["admin.listn=1"], &["--set admin.listn=1", "listn", "listen"]),
+        ("", &["admin.listen"], &["--set admin.listen", "KEY=VALUE"]),
+        ("not toml", &[], &["proxy.toml", "1"]),
+    ];
+    for (text, flags, expected) in cases {
+        let error = load_text(text, flags).unwrap_err();
+        for part in *expected {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_all_said_at_once() {
+    let text = "workers = 0\n[outlier]\nmax_ejected_percent = 101\n[control]\nroot_sha256 = ['zz']\naddresses = ['host']\n\
+                [locality]\nprefer = true\n[[inbound]]\nservice = 'a'\nport = 1\n[[inbound]]\nservice = 'b'\nport = 1\n\
+                [[upstream]]\nservice = 'a'\nlisten = '127.0.0.1:9'\n[[upstream]]\nservice = 'b'\nlisten = '127.0.0.1:9'";
+    let error = load_text(text, &[]).unwrap_err();
+    for part in [
+        "workers",
+        "max_ejected_percent",
+        "root_sha256",
+        "\"host\" is not host:port",
+        "locality.self",
+        "inbound[1].port",
+        "upstream[1].listen: 127.0.0.1:9 is already used by upstream[0].listen",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_an_error_and_not_the_defaults() {
+    let error = load(Some(std::path::Path::new("/nonexistent/proxy.toml")), &[]).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/proxy.toml"), "{error}");
+}
+
+/// The fields that a section knows, from what serde says about one that it doesn't.
+fn fields_of(section: &str) -> BTreeSet<String> {
+    let text = match section {
+        "" => "zz = 1".to_owned(),
+        "inbound" | "upstream" => format!("[[{section}]]\nzz = 1"),
+        section => format!("[{section}]\nzz = 1"),
+    };
+    let error = load_text(&text, &[]).unwrap_err();
+    let (_, list) = error.split_once("expected").unwrap_or_else(|| panic!("no list in: {error}"));
+    let names = list.split(" for key").next().unwrap().split(" in ").next().unwrap();
+    let words = names.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| !matches!(*word, "" | "one" | "of" | "or")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_lists_exactly_what_is_read() {
+    let mut sections: BTreeSet<String> = BTreeSet::from([String::new()]);
+    for setting in SETTINGS {
+        if let Some((section, _)) = setting.key.rsplit_once('.') {
+            sections.insert(section.to_owned());
+        }
+    }
+    for section in &sections {
+        let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+        let own =
+            |key: &str| key.strip_prefix(&prefix).map(|rest| rest.split('.').next().unwrap().to_owned());
+        let listed: BTreeSet<String> = SETTINGS.iter().filter_map(|setting| own(setting.key)).collect();
+        assert_eq!(listed, fields_of(section), "section [{section}]");
+    }
+}

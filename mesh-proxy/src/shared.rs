@@ -1,0 +1,97 @@
+//! What every thread of the process shares: one [`Shared`] in one `Arc`.
+//!
+//! Workers read from here and write only counters. The sockets are bound before the workers start, so that a taken
+//! port is an error at start and port 0 gives every worker the same port.
+
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weft_identity::SvidSource;
+
+use crate::config::ConfigStore;
+use crate::demand::Demand;
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
+
+/// The parts that all threads use.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) config: ConfigStore,
+    pub(crate) svids: SvidSource,
+    pub(crate) demand: Demand,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) drain: DrainSignal,
+    /// Where the process listens, port 0 resolved: for refusing calls to itself.
+    pub(crate) bound: Bound,
+}
+
+/// Whether the process takes new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It does.
+    Serving,
+    /// It finishes what it has.
+    Draining {
+        /// Listeners stay open until then, while callers learn of it.
+        close: Instant,
+        /// What is open then is cut.
+        deadline: Instant,
+    },
+}
+
+/// Set once by the shell, awaited by every worker.
+#[derive(Debug)]
+pub(crate) struct DrainSignal(watch::Sender<Phase>);
+
+impl DrainSignal {
+    /// A signal that is not given yet.
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(Phase::Serving))
+    }
+
+    /// Now.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// For waiting: `wait_for(|phase| matches!(phase, Phase::Draining { .. }))`.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Phase> {
+        self.0.subscribe()
+    }
+
+    /// Starts draining; a second call changes nothing.
+    pub(crate) fn drain(&self, close: Instant, deadline: Instant) {
+        self.0.send_if_modified(|phase| {
+            let first = *phase == Phase::Serving;
+            if first {
+                *phase = Phase::Draining { close, deadline };
+            }
+            first
+        });
+    }
+}
+
+/// One worker's own sockets, non-blocking, bound with `SO_REUSEPORT`: the kernel spreads connections over the workers.
+/// For `tokio::net::TcpListener::from_std` inside the worker's runtime.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// The mTLS listener, where there is an `[[inbound]]`.
+    pub(crate) tunnel: Option<TcpListener>,
+    /// The HTTP port, where it is set.
+    pub(crate) http: Option<TcpListener>,
+    /// In the order of `settings.upstream`.
+    pub(crate) upstreams: Vec<TcpListener>,
+    /// In the order of `settings.inbound`; `None` where it is not permissive.
+    pub(crate) permissive: Vec<Option<TcpListener>>,
+}
+
+/// The addresses of the listeners; the same shape as [`Sockets`], and what `ports.json` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Bound {
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) tunnel: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) permissive: Vec<Option<SocketAddr>>,
+}

@@ -1,0 +1,135 @@
+//! Binds every listener before the workers start: each worker gets its own socket on each address.
+//!
+//! `SO_REUSEPORT` lets the kernel spread connections over the workers. Port 0 is resolved by the first worker's socket
+//! and the others bind what it became. A first, exclusive bind shows that the port is free: with `SO_REUSEPORT` alone a second
+//! proxy of the same user would share the port in silence.
+
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::settings::Settings;
+use crate::shared::{Bound, Sockets};
+
+/// Waiting connections before the kernel refuses; a burst of callers after a restart fits.
+const BACKLOG: i32 = 1024;
+
+/// One set of sockets a worker, and where they are.
+pub(crate) fn bind(settings: &Settings) -> Result<(Vec<Sockets>, Bound)> {
+    let mut workers: Vec<Sockets> = (0..settings.workers)
+        .map(|_| Sockets { tunnel: None, http: None, upstreams: Vec::new(), permissive: Vec::new() })
+        .collect();
+    let mut bound = Bound::default();
+    let count = workers.len();
+    if !settings.inbound.is_empty() {
+        let (address, sockets) = bind_each(settings.tunnel.listen, "tunnel.listen", count)?;
+        bound.tunnel = Some(address);
+        give(&mut workers, sockets, |worker, socket| worker.tunnel = Some(socket));
+    }
+    if let Some(http) = &settings.http {
+        let (address, sockets) = bind_each(http.listen, "http.listen", count)?;
+        bound.http = Some(address);
+        give(&mut workers, sockets, |worker, socket| worker.http = Some(socket));
+    }
+    for (n, upstream) in settings.upstream.iter().enumerate() {
+        let (address, sockets) = bind_each(upstream.listen, &format!("upstream[{n}].listen"), count)?;
+        bound.upstreams.push(address);
+        give(&mut workers, sockets, |worker, socket| worker.upstreams.push(socket));
+    }
+    for (n, inbound) in settings.inbound.iter().enumerate() {
+        let Some(listen) = inbound.permissive else {
+            bound.permissive.push(None);
+            workers.iter_mut().for_each(|worker| worker.permissive.push(None));
+            continue;
+        };
+        let (address, sockets) = bind_each(listen, &format!("inbound[{n}].permissive"), count)?;
+        bound.permissive.push(Some(address));
+        give(&mut workers, sockets, |worker, socket| worker.permissive.push(Some(socket)));
+    }
+    Ok((workers, bound))
+}
+
+/// The admin endpoint's socket.
+pub(crate) fn bind_admin(settings: &Settings) -> Result<(SocketAddr, TcpListener)> {
+    let listen = settings.admin.listen;
+    let context = || format!("admin.listen {listen}");
+    let listener = open(listen, false).with_context(context)?;
+    Ok((listener.local_addr().with_context(context)?, listener))
+}
+
+fn give(workers: &mut [Sockets], sockets: Vec<TcpListener>, place: impl Fn(&mut Sockets, TcpListener)) {
+    for (worker, socket) in workers.iter_mut().zip(sockets) {
+        place(worker, socket);
+    }
+}
+
+fn bind_each(listen: SocketAddr, key: &str, count: usize) -> Result<(SocketAddr, Vec<TcpListener>)> {
+    let bind = || -> std::io::Result<_> {
+        if listen.port() != 0 {
+            // Not listened on, so no connection can get lost in it.
+            drop(bound_socket(listen, false)?);
+        }
+        let first = open(listen, true)?;
+        let address = first.local_addr()?;
+        let mut sockets = vec![first];
+        for _ in 1..count {
+            sockets.push(open(address, true)?);
+        }
+        Ok((address, sockets))
+    };
+    bind().with_context(|| format!("{key} {listen}"))
+}
+
+fn open(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+    let socket = bound_socket(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound_socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted proxy gets its port back although old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_gets_a_socket_on_the_same_port() {
+        let settings = Settings::from_toml(
+            "workers = 3\n[tunnel]\nlisten = '127.0.0.1:0'\n[[inbound]]\nservice = 'api'\nport = 80\n\
+             [[upstream]]\nservice = 'b'\nlisten = '127.0.0.1:0'",
+        );
+        let (workers, bound) = bind(&settings).unwrap();
+        assert_eq!(workers.len(), 3);
+        for worker in &workers {
+            assert_eq!(worker.tunnel.as_ref().unwrap().local_addr().unwrap(), bound.tunnel.unwrap());
+            assert_eq!(worker.upstreams[0].local_addr().unwrap(), bound.upstreams[0]);
+            assert!(worker.permissive[0].is_none() && worker.http.is_none());
+        }
+    }
+
+    #[test]
+    fn a_pure_caller_opens_no_tunnel() {
+        let (workers, bound) =
+            bind(&Settings::from_toml("[[upstream]]\nservice = 'b'\nlisten = '127.0.0.1:0'")).unwrap();
+        assert!(workers[0].tunnel.is_none() && bound.tunnel.is_none());
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_setting_also_when_it_is_shared() {
+        let settings_of =
+            |port| Settings::from_toml(&format!("[[upstream]]\nservice = 'b'\nlisten = '127.0.0.1:{port}'"));
+        let (_held, bound) = bind(&settings_of(0)).unwrap();
+        let error = bind(&settings_of(bound.upstreams[0].port())).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("upstream[0].listen") && error.contains("in use"), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Metrics and access log of this process.
+//!
+//! The data path calls [`Telemetry::record`] once a request; it costs a lookup in a map of this thread and some adds
+//! to counters that only this thread writes. Text is made at the scrape, and access log lines by the log's own thread.
+
+mod access_log;
+mod counters;
+mod exposition;
+mod labels;
+mod line;
+mod series;
+mod throttle;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use weft_identity::RefusalReason;
+use weft_model::SpiffeId;
+
+pub(crate) use access_log::AccessLog;
+pub(crate) use counters::{Count, Level};
+pub(crate) use exposition::{Observed, metrics};
+
+use crate::record::{Destination, Record, Reporter};
+use crate::settings::Settings;
+use counters::Counters;
+use series::SeriesTable;
+use throttle::Throttle;
+
+/// The metrics and the access log.
+pub(crate) struct Telemetry {
+    series: SeriesTable,
+    counters: Counters,
+    access_log: AccessLog,
+    refusals: Mutex<Throttle>,
+}
+
+impl Telemetry {
+    /// Starts the access log's thread where it has something to write.
+    ///
+    /// # Errors
+    /// When the access log's file can't be opened.
+    pub(crate) fn new(settings: &Settings) -> std::io::Result<Self> {
+        Ok(Self {
+            series: SeriesTable::new(settings),
+            counters: Counters::default(),
+            access_log: AccessLog::start(&settings.access_log)?,
+            refusals: Mutex::default(),
+        })
+    }
+
+    /// Counts and logs one request or connection, at its end.
+    pub(crate) fn record(&self, record: &Record) {
+        self.series.record(record);
+        if record.retries > 0 {
+            self.counters.add(Count::Retries, u64::from(record.retries));
+        }
+        self.access_log.push(record);
+    }
+
+    /// Counts a TCP connection at its start; its [`Record`] at its end counts the rest.
+    pub(crate) fn tcp_opened(
+        &self,
+        reporter: Reporter,
+        source: Option<&SpiffeId>,
+        destination: Option<&Arc<Destination>>,
+        mtls: Option<bool>,
+    ) {
+        self.series.tcp_opened(reporter, source, destination, mtls);
+    }
+
+    /// Counts and logs a TLS handshake that was refused, by this side or by the peer's.
+    pub(crate) fn handshake_refused(
+        &self,
+        reporter: Reporter,
+        reason: RefusalReason,
+        peer: SocketAddr,
+        detail: &dyn Display,
+    ) {
+        self.counters.refused(reporter, reason);
+        let pass = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (reporter, reason) = (reporter.as_str(), reason.as_str());
+        tracing::warn!(reporter, reason, %peer, withheld, "TLS handshake refused: {detail}");
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn add(&self, count: Count, n: u64) {
+        self.counters.add(count, n);
+    }
+
+    /// One more of what a gauge counts.
+    pub(crate) fn rise(&self, level: Level) {
+        self.counters.change(level, 1);
+    }
+
+    /// One less of what a gauge counts.
+    pub(crate) fn fall(&self, level: Level) {
+        self.counters.change(level, -1);
+    }
+
+    /// Writes what the access log still holds: the process ends now.
+    pub(crate) fn close(&self) {
+        self.access_log.close();
+    }
+
+    /// All metrics in Prometheus' text format. `observed` is what the shell knows and nobody counts.
+    pub(crate) fn exposition(&self, observed: &Observed) -> String {
+        exposition::write(&self.series, &self.counters, self.access_log.dropped(), observed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

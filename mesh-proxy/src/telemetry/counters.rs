@@ -1,0 +1,128 @@
+//! Counters and gauges of the process that have no labels, or one with few values.
+//!
+//! They change with connections, retries and refusals, not with every request, so the threads share them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use weft_identity::RefusalReason;
+
+use crate::record::Reporter;
+
+/// What is counted up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Attempts beyond the first.
+    Retries,
+    /// Retries that the budget did not allow.
+    RetriesRefused,
+    /// Endpoints ejected.
+    Ejections,
+    /// Connections or requests refused because of a limit.
+    LimitRefusals,
+    /// Connections that this proxy opened to endpoints or to the local application.
+    UpstreamConnects,
+    /// Such connections that failed.
+    UpstreamConnectFailures,
+}
+
+/// What goes up and down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Open connections from other proxies.
+    TunnelConnections,
+    /// Open connections from local callers.
+    OutboundConnections,
+    /// Open plaintext connections from outside the mesh.
+    PermissiveConnections,
+    /// Open connections to other proxies or to endpoints without one.
+    UpstreamConnections,
+    /// Open connections to the local application.
+    AppConnections,
+    /// Requests and TCP connections that are not finished.
+    Active,
+    /// Endpoints that are ejected now.
+    Ejected,
+}
+
+impl Count {
+    /// All, with name and help, in the order of the enum.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 6] = [
+        (Self::Retries, "weft_retries_total", "Attempts beyond the first."),
+        (Self::RetriesRefused, "weft_retries_refused_total", "Retries that the retry budget did not allow."),
+        (Self::Ejections, "weft_ejections_total", "Endpoints that were ejected for failing."),
+        (
+            Self::LimitRefusals,
+            "weft_limit_refusals_total",
+            "Connections or requests that were refused because a limit was reached.",
+        ),
+        (
+            Self::UpstreamConnects,
+            "weft_upstream_connects_total",
+            "Connections opened to endpoints and to the local application.",
+        ),
+        (
+            Self::UpstreamConnectFailures,
+            "weft_upstream_connect_failures_total",
+            "Connections to endpoints or the local application that failed.",
+        ),
+    ];
+}
+
+impl Level {
+    /// All, with name and help, in the order of the enum.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 7] = [
+        (Self::TunnelConnections, "weft_tunnel_connections", "Open connections from other proxies."),
+        (Self::OutboundConnections, "weft_outbound_connections", "Open connections from local callers."),
+        (
+            Self::PermissiveConnections,
+            "weft_permissive_connections",
+            "Open plaintext connections from outside the mesh.",
+        ),
+        (Self::UpstreamConnections, "weft_upstream_connections", "Open connections to endpoints."),
+        (Self::AppConnections, "weft_app_connections", "Open connections to the local application."),
+        (Self::Active, "weft_active", "Requests and TCP connections in progress."),
+        (Self::Ejected, "weft_ejected_endpoints", "Endpoints that are ejected now, summed over the workers."),
+    ];
+}
+
+/// The values.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    counts: [AtomicU64; Count::ALL.len()],
+    levels: [AtomicI64; Level::ALL.len()],
+    /// Handshakes are rare and refused ones rarer; a lock is cheap enough.
+    refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+impl Counters {
+    pub(super) fn add(&self, count: Count, n: u64) {
+        if let Some(cell) = self.counts.get(count as usize) {
+            cell.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn change(&self, level: Level, by: i64) {
+        if let Some(cell) = self.levels.get(level as usize) {
+            cell.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn refused(&self, reporter: Reporter, reason: RefusalReason) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry((reporter.as_str(), reason.as_str())).or_default() += 1;
+    }
+
+    pub(super) fn count(&self, count: Count) -> u64 {
+        self.counts.get(count as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn level(&self, level: Level) -> i64 {
+        self.levels.get(level as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn refusals(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

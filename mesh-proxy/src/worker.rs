@@ -1,0 +1,295 @@
+//! One thread of the data path: its runtime, its state, its listeners, and its end.
+//!
+//! Nothing here is shared with other workers but [`Shared`]: pools, balancers and counters of open connections are this
+//! thread's own, so that no request takes a lock. Tasks live in one `LocalSet` and end with it.
+//! Draining closes inbound first and outbound when inbound is done: the application may need to call others to finish.
+
+mod tracker;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use weft_model::{Namespace, SpiffeId};
+
+pub(crate) use tracker::{Guard, Tracker};
+
+use crate::balance::budget::BudgetPolicy;
+use crate::balance::cluster::{Cluster, Policy, Wanted};
+use crate::balance::outlier::OutlierPolicy;
+use crate::config::ProxyConfig;
+use crate::demand::Answer;
+use crate::http::call::Ledger;
+use crate::http::serve::Server;
+use crate::pool::{Dialer, Pools};
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::shared::{Phase, Shared, Sockets};
+use crate::telemetry::{Count, Level};
+use crate::{inbound, outbound};
+
+/// How often connections and services that nobody uses are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// A service's state on a worker that no request used for so long is forgotten.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Runs a worker until it has drained.
+///
+/// # Errors
+/// When its runtime or a listener can't be set up.
+pub(crate) fn run(shared: Arc<Shared>, index: usize, sockets: Sockets) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tasks = LocalSet::new();
+    let ledger = Rc::new(Telemeter(shared.clone()));
+    let end = tasks.block_on(&runtime, serve(shared, sockets, ledger));
+    tracing::debug!(index, "worker ends");
+    end
+}
+
+/// The state of one worker.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) server: Server,
+    pub(crate) pools: Rc<Pools>,
+    pub(crate) dialer: Rc<Dialer>,
+    pub(crate) ledger: Rc<dyn Ledger>,
+    /// Connections from the mesh and from outside to the local application.
+    pub(crate) inbound: Rc<Tracker>,
+    /// Connections from the local application.
+    pub(crate) outbound: Rc<Tracker>,
+    config: RefCell<Cache<Current, Arc<ProxyConfig>>>,
+    policy: Rc<Policy>,
+    clusters: RefCell<HashMap<Wanted, Rc<Cluster>>>,
+}
+
+/// Serves on these sockets until the worker has drained. Must run within a `LocalSet`.
+pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn Ledger>) -> io::Result<()> {
+    let worker = Worker::new(shared, ledger);
+    // Started here, owned by the `LocalSet`; each ends when its tracker closes.
+    if let Some(socket) = sockets.tunnel {
+        tokio::task::spawn_local(inbound::tunnel::accept(worker.clone(), TcpListener::from_std(socket)?));
+    }
+    for (index, socket) in sockets.permissive.into_iter().enumerate() {
+        if let Some(socket) = socket {
+            let listener = TcpListener::from_std(socket)?;
+            tokio::task::spawn_local(inbound::permissive::accept(worker.clone(), listener, index));
+        }
+    }
+    for (index, socket) in sockets.upstreams.into_iter().enumerate() {
+        let listener = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(outbound::accept_upstream(worker.clone(), listener, index));
+    }
+    if let Some(socket) = sockets.http {
+        tokio::task::spawn_local(outbound::accept_http(worker.clone(), TcpListener::from_std(socket)?));
+    }
+    tokio::task::spawn_local(sweep(Rc::downgrade(&worker)));
+    worker.until_drained().await;
+    Ok(())
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, ledger: Rc<dyn Ledger>) -> Rc<Self> {
+        let pools = Rc::new_cyclic(|pools| Pools::new(Rc::new(Dialer::new(shared.clone(), pools.clone()))));
+        let limit = shared.settings.limits.connections;
+        Rc::new(Self {
+            server: Server::new(&shared.settings),
+            dialer: pools.dialer(),
+            pools,
+            ledger,
+            inbound: Tracker::new(limit),
+            outbound: Tracker::new(limit),
+            config: RefCell::new(Cache::new(Current(shared.clone()))),
+            policy: Rc::new(policy(&shared.settings)),
+            clusters: RefCell::default(),
+            shared,
+        })
+    }
+
+    /// The worker's state for what an upstream wants.
+    pub(crate) fn cluster(&self, wanted: &Wanted) -> Rc<Cluster> {
+        if let Some(known) = self.clusters.borrow().get(wanted) {
+            return known.clone();
+        }
+        let made = Rc::new(Cluster::new(wanted.clone(), self.policy.clone(), now()));
+        self.clusters.borrow_mut().insert(wanted.clone(), made.clone());
+        made
+    }
+
+    /// Brings `cluster` up to date, asking the control plane if its service is not known yet.
+    pub(crate) async fn find(&self, cluster: &Cluster) -> Answer {
+        let key = &cluster.wanted.service;
+        let known = self.shared.demand.known(self.config.borrow_mut().load(), key);
+        let answer = match known {
+            Some(answer) => answer,
+            None => self.shared.demand.service(&self.shared.config, key).await,
+        };
+        if let Answer::Present(service) = &answer {
+            cluster.follow(service, now());
+        }
+        answer
+    }
+
+    /// Who this proxy is.
+    pub(crate) fn own_id(&self) -> Option<SpiffeId> {
+        self.shared.svids.current().map(|credentials| credentials.svid.id().clone())
+    }
+
+    /// The namespace in which names without one are meant: this proxy's own.
+    pub(crate) fn own_namespace(&self) -> Namespace {
+        let own = self.own_id();
+        let namespace = own
+            .as_ref()
+            .and_then(SpiffeId::service_account)
+            .and_then(|(namespace, _)| namespace.parse().ok());
+        namespace.unwrap_or_else(Namespace::default_namespace)
+    }
+
+    /// Waits for the drain signal, and then until everything is finished or the deadline has come.
+    async fn until_drained(&self) {
+        let mut phases = self.shared.drain.subscribe();
+        let phase = match phases.wait_for(|phase| matches!(phase, Phase::Draining { .. })).await {
+            Ok(phase) => *phase,
+            // The signal lives as long as `Shared`, which this worker holds.
+            Err(_closed) => return,
+        };
+        let Phase::Draining { close, deadline } = phase else { return };
+        tokio::time::sleep_until(close).await;
+        let finished = async {
+            self.inbound.close();
+            self.inbound.emptied().await;
+            self.outbound.close();
+            self.outbound.emptied().await;
+        };
+        if tokio::time::timeout_at(deadline, finished).await.is_err() {
+            let open = self.inbound.open() + self.outbound.open();
+            tracing::warn!(open, "the drain deadline is over: what is open is cut");
+        }
+        self.pools.close();
+    }
+
+    fn sweep(&self) {
+        self.pools.sweep(Instant::now());
+        self.clusters.borrow_mut().retain(|_, cluster| {
+            let used = now().saturating_duration_since(cluster.last_used()) < FORGET;
+            // A listener of its own holds its cluster for ever.
+            used || Rc::strong_count(cluster) > 1
+        });
+        for cluster in self.clusters.borrow().values() {
+            let (before, after) = cluster.count_ejected(now());
+            for _ in before..after {
+                self.shared.telemetry.rise(Level::Ejected);
+            }
+            for _ in after..before {
+                self.shared.telemetry.fall(Level::Ejected);
+            }
+        }
+    }
+
+    /// Counts a refusal because of a limit.
+    pub(crate) fn refused_by_limit(&self) {
+        self.shared.telemetry.add(Count::LimitRefusals, 1);
+    }
+}
+
+/// Now, as the pure parts take it; follows the paused clock of tests.
+pub(crate) fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+async fn sweep(worker: std::rc::Weak<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match worker.upgrade() {
+            Some(worker) => worker.sweep(),
+            None => return,
+        }
+    }
+}
+
+/// Accepts connections until `tracker` closes; then takes what the kernel has accepted already, and ends.
+pub(crate) async fn accept<F>(
+    worker: &Rc<Worker>,
+    listener: TcpListener,
+    tracker: Rc<Tracker>,
+    mut handle: impl FnMut(tokio::net::TcpStream, std::net::SocketAddr, Guard) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = tracker.closed() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(guard) = tracker.enter() else {
+                    worker.refused_by_limit();
+                    continue;
+                };
+                // A socket that is dead already fails here and is dropped.
+                if stream.set_nodelay(true).is_ok() {
+                    tokio::task::spawn_local(handle(stream, peer, guard));
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: the next try would fail at once too.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        outlier: OutlierPolicy {
+            consecutive_failures: settings.outlier.consecutive_failures,
+            max_ejected_percent: settings.outlier.max_ejected_percent.min(100),
+            base_ejection: settings.outlier.base_ejection,
+        },
+        budget: BudgetPolicy {
+            ratio: f64::from(settings.retries.budget_percent) / 100.0,
+            min_per_second: settings.retries.min_per_second,
+        },
+        retries: settings.retries.attempts,
+        near: (settings.locality.prefer && !settings.locality.own.is_unknown())
+            .then(|| settings.locality.own.clone()),
+    }
+}
+
+/// Where the configuration is, for this thread's cache.
+struct Current(Arc<Shared>);
+
+impl Deref for Current {
+    type Target = ArcSwap<ProxyConfig>;
+    fn deref(&self) -> &Self::Target {
+        self.0.config.swap()
+    }
+}
+
+/// Tells the process's telemetry.
+struct Telemeter(Arc<Shared>);
+
+impl Ledger for Telemeter {
+    fn started(&self) {
+        self.0.telemetry.rise(Level::Active);
+    }
+
+    fn ended(&self, record: &Record) {
+        self.0.telemetry.fall(Level::Active);
+        self.0.telemetry.record(record);
+    }
+}
+
+#[cfg(test)]
+mod tests;
