@@ -39,6 +39,8 @@ impl Mesh {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(plan: MeshPlan) -> Result<Self> {
+        // The HTTP client wants one, although the tests speak plaintext to admin ports.
+        weft_identity::install_crypto_provider();
         let directory = tempfile::Builder::new().prefix("weft-test-").tempdir()?;
         std::fs::create_dir(directory.path().join("registry"))?;
         let mut mesh = Self { directory, plan, port: free_port(), control: None };
@@ -88,14 +90,18 @@ impl Mesh {
         let mut command = Command::new(Process::program("weft-control")?);
         command.arg("--config").arg(&file);
         self.control = Some(Process::start("control", command, self.path())?);
-        eventually("the control plane is ready", async || {
-            if let Some(status) = self.control()?.ended() {
-                bail!("it ended with {status}:\n{}", self.control()?.log());
+        let ended = eventually("the control plane is ready", async || {
+            let ended = self.control()?.ended();
+            if ended.is_none() {
+                self.admin("/ready").await?;
             }
-            self.admin("/ready").await.map(Some)
+            Ok(Some(ended))
         })
         .await?;
-        Ok(())
+        match ended {
+            Some(status) => bail!("the control plane ended with {status}:\n{}", self.control()?.log()),
+            None => Ok(()),
+        }
     }
 
     /// The control plane's process.

@@ -189,7 +189,10 @@ fn apply(update: Update, shared: &Shared, state: &StateDir) {
             shared.config.publish(build::with_service(&config, &service, &workloads));
         }
         Update::ServiceAbsent(key) => {
-            tracing::info!(service = %key, "the control plane knows no such service");
+            // Anybody can name a service in a Host header; a declared upstream was written by a person.
+            if shared.demand.declared().any(|declared| *declared == key) {
+                tracing::warn!(service = %key, "the control plane knows no such service; an [[upstream]] leads to it");
+            }
             shared.config.publish(build::with_absent(&config, &key));
         }
         Update::Bundles(bundles) => trust(bundles, shared, state),

@@ -51,9 +51,9 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     bound.admin = Some(admin_address);
     state.write(PORTS, &serde_json::to_vec_pretty(&bound)?)?;
 
-    let declared = settings.upstream.iter().map(|upstream| upstream.service.clone());
+    let demand = wanted(&settings, &config);
     let shared = Arc::new(Shared {
-        demand: Demand::new(declared, settings.limits.on_demand_services),
+        demand,
         telemetry: Telemetry::new(&settings)?,
         config: ConfigStore::new(config),
         drain: DrainSignal::new(),
@@ -65,6 +65,18 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shell = Shell { shared, state, instance, log, notify_socket };
     runtime.block_on(shell.run(mesh, admin_socket, workers))
+}
+
+/// The declared upstreams, and what was restored: it was asked for on demand before the restart, and goes when nobody
+/// uses it.
+fn wanted(settings: &Settings, restored: &ProxyConfig) -> Demand {
+    let declared = settings.upstream.iter().map(|upstream| upstream.service.clone());
+    let demand = Demand::new(declared, settings.limits.on_demand_services);
+    for service in restored.services.keys() {
+        // One that finds no place is forgotten when the control plane is followed.
+        _ = demand.want(service);
+    }
+    demand
 }
 
 /// Without a control plane there must be something to serve from.

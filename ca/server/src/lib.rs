@@ -12,6 +12,7 @@ mod consul;
 mod consul_id;
 mod csr;
 mod issuing;
+mod keys;
 mod limits;
 mod nonces;
 mod own;

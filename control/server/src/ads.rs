@@ -184,7 +184,7 @@ impl Session {
             tracing::warn!(remote = %self.peer.remote, proved, said = %node, "a proxy says that it is another");
             return Err(Status::permission_denied("node.id is not of the client certificate's identity"));
         }
-        tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy connected");
+        tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy is connected");
         Ok(self.ads.proxies.enter(node, self.peer.remote, Arc::clone(&self.stream)))
     }
 

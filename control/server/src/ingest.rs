@@ -42,6 +42,8 @@ pub(crate) struct Ingest {
     since: Option<Instant>,
     publisher: Publisher,
     identity: SvidSource,
+    /// Wakes when the trust bundles may have changed.
+    credentials: watch::Receiver<u64>,
     last_known: LastKnown,
     registries: Vec<(Box<dyn Registry>, SuperviseSettings)>,
 }
@@ -65,6 +67,7 @@ impl Ingest {
             reports_changed: true,
             since: None,
             publisher,
+            credentials: identity.subscribe(),
             identity,
             last_known,
             registries: followed.into_iter().map(|one| (one.registry, one.supervise)).collect(),
@@ -82,7 +85,6 @@ impl Ingest {
         for (registry, settings) in self.registries.drain(..) {
             tasks.spawn(follow(registry, settings, sender.clone()));
         }
-        let mut credentials = self.identity.subscribe();
         let mut items = Vec::new();
         loop {
             let mut bundles_changed = false;
@@ -90,7 +92,7 @@ impl Ingest {
                 // `sender` is alive in this function, so the channel does not end.
                 _ = said.recv_many(&mut items, 256) => items.drain(..).for_each(|item| self.take(item)),
                 () = sleep_until_std(self.batch.due()) => {}
-                Ok(()) = credentials.changed() => bundles_changed = true,
+                Ok(()) = self.credentials.changed() => bundles_changed = true,
                 () = self.last_known.write_due() => self.last_known.write(&self.catalog).await,
                 () = stopping(&mut phase) => break,
             }
@@ -104,7 +106,7 @@ impl Ingest {
         for id in ids {
             let entries = self.last_known.read(&id);
             let changes = self.catalog.restore(&id, entries);
-            self.note(&id, changes);
+            self.note(changes);
         }
     }
 
@@ -117,15 +119,13 @@ impl Ingest {
                 if !changes.is_empty() {
                     self.last_known.changed(&id);
                 }
-                self.note(&id, changes);
+                self.note(changes);
             }
             Supervised::Freshness(id, freshness) => self.report(&id).freshness = freshness,
         }
     }
 
-    fn note(&mut self, id: &RegistryId, changes: Changes) {
-        let held = self.catalog.held_by(id);
-        self.report(id).entries = held;
+    fn note(&mut self, changes: Changes) {
         if !changes.is_empty() {
             self.since.get_or_insert_with(Instant::now);
         }
@@ -152,6 +152,9 @@ impl Ingest {
         // After the state: who reads that a registry has synced finds what it said.
         if self.reports_changed && self.batch.due().is_none() {
             self.reports_changed = false;
+            for (id, report) in &mut self.reports {
+                report.entries = self.catalog.held_by(id);
+            }
             self.publisher.reports.send_replace(Reports::new(self.reports.clone()));
         }
     }

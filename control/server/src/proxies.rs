@@ -50,7 +50,9 @@ pub(crate) struct Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        lock(&self.proxies.0).streams.remove(&self.number);
+        if let Some(gone) = lock(&self.proxies.0).streams.remove(&self.number) {
+            tracing::info!(proxy = %gone.node, remote = %gone.address, "a proxy is disconnected");
+        }
     }
 }
 

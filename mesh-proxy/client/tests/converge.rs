@@ -2,6 +2,7 @@
 //!
 //! When everything is delivered the client holds what the server shows it, but for what it refused. The messages go
 //! through two queues that are delivered in any interleaving, each in its own order, as on a connection.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -12,8 +12,10 @@ use tokio::net::TcpStream;
 pub(crate) enum Spoken {
     Http1,
     Http2,
-    /// Not HTTP, or nothing yet.
+    /// Not HTTP.
     Opaque,
+    /// Nothing that could be told apart within the time.
+    Silent,
     /// The caller closed without a byte.
     Nothing,
 }
@@ -22,7 +24,7 @@ pub(crate) enum Spoken {
 pub(crate) async fn detect(stream: &TcpStream, wait: Duration) -> std::io::Result<Spoken> {
     match tokio::time::timeout(wait, look(stream)).await {
         Ok(seen) => seen,
-        Err(_elapsed) => Ok(Spoken::Opaque),
+        Err(_elapsed) => Ok(Spoken::Silent),
     }
 }
 

@@ -40,8 +40,9 @@ impl Server {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            // hyper's clock also runs between requests; the first head has its own, shorter one (`Worker::first_bytes`).
-            .header_read_timeout(settings.timeouts.idle.max(settings.timeouts.header_read))
+            // hyper's clock for heads also runs between requests, so it can't be the short one of `header_read`: that
+            // one is for a connection's first bytes (`detect`).
+            .header_read_timeout(settings.timeouts.header_read.max(KEEP_ALIVE))
             .max_buf_size((settings.limits.head_bytes as usize).max(SMALLEST_BUFFER))
             .half_close(true)
             // The application's own date passes; a proxy adds none.
@@ -108,5 +109,7 @@ async fn until_drained<C: Future>(
     connection.await
 }
 
+/// An HTTP/1 connection without a request is kept for so long: longer than clients keep theirs, so that they close first.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// hyper refuses smaller read buffers.
 const SMALLEST_BUFFER: usize = 8192;

@@ -103,7 +103,7 @@ pub(crate) fn splice(
 ) {
     tokio::task::spawn_local(async move {
         let _counted = guard;
-        let (client, endpoint) = match tokio::try_join!(client, endpoint.ready()) {
+        let (mut client, mut endpoint) = match tokio::try_join!(client, endpoint.ready()) {
             Ok((client, endpoint)) => (TokioIo::new(client), endpoint),
             Err(error) => {
                 let detail = format!("the switch of protocols did not happen: {}", chain(&error));
@@ -112,7 +112,10 @@ pub(crate) fn splice(
             }
         };
         let traffic = Traffic::default();
-        let ended = both_ways(client, endpoint, idle, &traffic).await;
+        let ended = both_ways(&mut client, &mut endpoint, idle, &traffic).await;
+        if let Ended::Client(_) = &ended {
+            endpoint.reset();
+        }
         finish(call, &traffic, &ended);
     });
 }

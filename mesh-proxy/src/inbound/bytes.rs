@@ -16,8 +16,8 @@ use crate::http::failure::Failure;
 use crate::http::upgrade::{Answered, Endpoint, finish};
 use crate::inbound::{Connection, Port};
 use crate::record::{Reporter, ResponseFlag};
-use crate::tcp::bytes::Bytes;
-use crate::tcp::copy::{Traffic, both_ways};
+use crate::tcp::bytes::{Bytes, reset};
+use crate::tcp::copy::{Ended, Traffic, both_ways};
 
 /// Answers a `CONNECT`.
 pub(super) async fn tunnel(
@@ -39,16 +39,26 @@ pub(super) async fn tunnel(
 }
 
 /// Relays a plaintext connection.
-pub(super) async fn relay(connection: &Connection, port: Rc<Port>, stream: TcpStream, mut call: Box<Call>) {
+pub(super) async fn relay(
+    connection: &Connection,
+    port: Rc<Port>,
+    mut stream: TcpStream,
+    mut call: Box<Call>,
+) {
     let opened = match port.refuse_own(&connection.worker.shared.bound) {
         Ok(()) => open(connection, &port, &mut call).await,
         Err(failure) => Err(failure),
     };
     match opened {
-        Ok(tcp) => {
+        Ok(mut tcp) => {
             let traffic = Traffic::default();
             let idle = connection.worker.shared.settings.timeouts.idle;
-            let ended = both_ways(stream, tcp, idle, &traffic).await;
+            let ended = both_ways(&mut stream, &mut tcp, idle, &traffic).await;
+            match &ended {
+                Ended::Endpoint(_) => reset(&stream),
+                Ended::Client(_) => reset(&tcp),
+                Ended::Whole | Ended::Idle => {}
+            }
             finish(call, &traffic, &ended);
         }
         Err(failure) => {

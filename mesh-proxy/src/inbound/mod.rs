@@ -61,3 +61,12 @@ impl Connection {
         Ok(port.clone())
     }
 }
+
+/// The bytes of one stream's future.
+#[cfg(test)]
+pub(crate) fn future_size() -> usize {
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(http::serve)
+}

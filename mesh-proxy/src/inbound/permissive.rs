@@ -45,11 +45,11 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
         worker: worker.clone(),
     });
     match spoken(&worker, &port, &stream).await {
-        Ok(Spoken::Nothing) => {}
-        Ok(Spoken::Opaque) if !port.protocol.is_http() => {
+        Ok(Spoken::Opaque | Spoken::Silent) if !port.protocol.is_http() => {
             let call = Call::new(worker.ledger.clone(), record(peer));
             bytes::relay(&connection, port, stream, call).await;
         }
+        Ok(Spoken::Nothing | Spoken::Silent) => {}
         Ok(spoken) => {
             let service =
                 service_fn(move |request| http::serve(connection.clone(), Some(port.clone()), request));

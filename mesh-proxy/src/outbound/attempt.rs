@@ -104,37 +104,35 @@ async fn attempt(
             }
             Err(timed_out) => return Err(Failed { failure: timed_out, again: false, blame: true }),
         };
-        target.memory.observe(started.elapsed(), now());
-        return judge(worker, cluster, target, response).map(|response| {
-            call.holds(Lease { in_flight: Some(in_flight), connection: held });
-            response
-        });
+        let answer = judge(target, response)?;
+        let outcome = outcome(&answer);
+        if outcome == Outcome::Good {
+            // A gateway's failure comes fast; it must not make the endpoint look like the best one.
+            target.memory.observe(started.elapsed(), now());
+        }
+        note(worker, cluster, target, outcome);
+        call.holds(Lease { in_flight: Some(in_flight), connection: held });
+        return Ok(answer);
     }
 }
 
-/// What was meant for the caller's proxy is read and removed; a gateway's failure counts against the endpoint.
-fn judge(
-    worker: &Worker,
-    cluster: &Cluster,
-    target: &Target,
-    mut response: Response<Incoming>,
-) -> Result<Response<Incoming>, Failed> {
-    let unsent = target.is_mtls() && response.headers().contains_key(WEFT_UNSENT);
-    if unsent && response.status().is_server_error()
-        || unsent && headers::grpc_status(response.headers()).is_some()
-    {
-        let detail = format!(
-            "the proxy of {} answered {}: its application was not reached",
-            target.endpoint.id,
-            response.status()
-        );
+/// What was meant for the caller's proxy is read and removed.
+fn judge(target: &Target, mut response: Response<Incoming>) -> Result<Response<Incoming>, Failed> {
+    let status = response.status();
+    let failed = status.is_server_error() || headers::grpc_status(response.headers()).is_some();
+    if failed && target.is_mtls() && response.headers().contains_key(WEFT_UNSENT) {
+        let id = &target.endpoint.id;
+        let detail = format!("the proxy of {id} answered {status}: its application was not reached");
         let failure = Failure::unsent(ResponseFlag::UpstreamConnectionFailure, detail);
         return Err(Failed { failure, again: true, blame: true });
     }
-    let outcome = if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good };
-    note(worker, cluster, target, outcome);
     headers::strip_hop_by_hop_of_response(response.headers_mut());
     Ok(response)
+}
+
+/// A gateway's failure counts against the endpoint: something in front of the application, or a part of it, is down.
+fn outcome(response: &Response<Incoming>) -> Outcome {
+    if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good }
 }
 
 async fn within<F: Future>(worker: &Worker, sending: F) -> Result<F::Output, Failure> {

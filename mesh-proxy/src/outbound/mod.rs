@@ -75,7 +75,7 @@ async fn serve_upstream(
     };
     let spoken = detect(&stream, wait).await;
     match spoken {
-        Ok(Spoken::Opaque) if protocol == Protocol::Detect => {
+        Ok(Spoken::Opaque | Spoken::Silent) if protocol == Protocol::Detect => {
             tcp::relay(worker, cluster, stream, peer, guard).await
         }
         Ok(spoken) => serve_http(worker, Some(cluster), spoken, stream, peer, guard).await,
@@ -104,7 +104,8 @@ async fn serve_http(
     let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
     let service = service_fn(move |request| http::serve(origin.clone(), request));
     let ended = match spoken {
-        Spoken::Nothing => return,
+        // Who has something to ask has asked by now.
+        Spoken::Nothing | Spoken::Silent => return,
         Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
         // What is no HTTP either gets hyper's 400.
         Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
@@ -128,4 +129,13 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.shared.telemetry.fall(Level::OutboundConnections);
     }
+}
+
+/// The bytes of one request's future.
+#[cfg(test)]
+pub(crate) fn future_size() -> usize {
+    fn size<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(http::serve)
 }

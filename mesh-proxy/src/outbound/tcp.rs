@@ -19,8 +19,8 @@ use crate::http::upgrade::finish;
 use crate::outbound::attempt::note;
 use crate::pool::{DialError, Held, Lease};
 use crate::record::{Record, Reporter, RequestProtocol, ResponseFlag};
-use crate::tcp::bytes::Bytes;
-use crate::tcp::copy::{Traffic, both_ways};
+use crate::tcp::bytes::{Bytes, reset};
+use crate::tcp::copy::{Ended, Traffic, both_ways};
 use crate::telemetry::Count;
 use crate::worker::{Guard, Worker, now};
 
@@ -28,17 +28,22 @@ use crate::worker::{Guard, Worker, now};
 pub(super) async fn relay(
     worker: Rc<Worker>,
     cluster: Rc<Cluster>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     guard: Guard,
 ) {
     let _counted = guard;
     let mut call = Call::new(worker.ledger.clone(), record(&worker, peer));
     match opened(&worker, &cluster, &mut call).await {
-        Ok(endpoint) => {
+        Ok(mut endpoint) => {
             let traffic = Traffic::default();
             let idle = worker.shared.settings.timeouts.idle;
-            let ended = both_ways(stream, endpoint, idle, &traffic).await;
+            let ended = both_ways(&mut stream, &mut endpoint, idle, &traffic).await;
+            match &ended {
+                Ended::Endpoint(_) => reset(&stream),
+                Ended::Client(_) => endpoint.reset(),
+                Ended::Whole | Ended::Idle => {}
+            }
             finish(call, &traffic, &ended);
         }
         Err(failure) => {

@@ -16,6 +16,21 @@ pub(crate) enum Bytes {
     Stream(TokioIo<Upgraded>),
 }
 
+impl Bytes {
+    /// The other side broke: an end without a reset would look like all there was. A stream of a tunnel has no such sign.
+    pub(crate) fn reset(&self) {
+        if let Self::Tcp(stream) = self {
+            reset(stream);
+        }
+    }
+}
+
+/// Makes closing `stream` a reset.
+pub(crate) fn reset(stream: &TcpStream) {
+    // Fails on a socket that is dead already.
+    let _ = stream.set_zero_linger();
+}
+
 impl AsyncRead for Bytes {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -37,10 +37,15 @@ pub(crate) enum Ended {
 const BUFFER: usize = 32 * 1024;
 
 /// Copies until the end.
-pub(crate) async fn both_ways<C, E>(client: C, endpoint: E, idle: Duration, traffic: &Traffic) -> Ended
+pub(crate) async fn both_ways<C, E>(
+    client: &mut C,
+    endpoint: &mut E,
+    idle: Duration,
+    traffic: &Traffic,
+) -> Ended
 where
-    C: AsyncRead + AsyncWrite,
-    E: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
+    E: AsyncRead + AsyncWrite + Unpin,
 {
     let (client_read, client_write) = tokio::io::split(client);
     let (endpoint_read, endpoint_write) = tokio::io::split(endpoint);
@@ -123,8 +128,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_one_direction_leaves_the_other_open() {
-        let (mut client, near) = duplex(1024);
-        let (far, mut server) = duplex(1024);
+        let (mut client, mut near) = duplex(1024);
+        let (mut far, mut server) = duplex(1024);
         let traffic = Traffic::default();
         let script = async {
             client.write_all(b"question").await.unwrap();
@@ -138,15 +143,15 @@ mod tests {
             client.read_to_end(&mut answer).await.unwrap();
             assert_eq!(answer, b"a long answer");
         };
-        let (ended, ()) = tokio::join!(both_ways(near, far, IDLE, &traffic), script);
+        let (ended, ()) = tokio::join!(both_ways(&mut near, &mut far, IDLE, &traffic), script);
         assert!(matches!(ended, Ended::Whole), "{ended:?}");
         assert_eq!((traffic.up.get(), traffic.down.get()), (8, 13));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_carries_nothing_ends_after_the_idle_time_and_not_before() {
-        let (mut client, near) = duplex(1024);
-        let (far, _server) = duplex(1024);
+        let (mut client, mut near) = duplex(1024);
+        let (mut far, _server) = duplex(1024);
         let traffic = Traffic::default();
         let start = Instant::now();
         let script = async {
@@ -154,19 +159,19 @@ mod tests {
             client.write_all(b"x").await.unwrap();
             client
         };
-        let (ended, _client) = tokio::join!(both_ways(near, far, IDLE, &traffic), script);
+        let (ended, _client) = tokio::join!(both_ways(&mut near, &mut far, IDLE, &traffic), script);
         assert!(matches!(ended, Ended::Idle), "{ended:?}");
         assert_eq!(start.elapsed().as_secs(), 110);
     }
 
     #[tokio::test]
     async fn a_side_that_is_gone_is_named() {
-        let (client, near) = duplex(16);
-        let (far, mut server) = duplex(16);
+        let (client, mut near) = duplex(16);
+        let (mut far, mut server) = duplex(16);
         drop(client);
         let traffic = Traffic::default();
         let script = async { server.write_all(&[0; 64]).await };
-        let (ended, _) = tokio::join!(both_ways(near, far, IDLE, &traffic), script);
+        let (ended, _) = tokio::join!(both_ways(&mut near, &mut far, IDLE, &traffic), script);
         assert!(matches!(ended, Ended::Client(_)), "{ended:?}");
     }
 }

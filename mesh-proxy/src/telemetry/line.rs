@@ -7,8 +7,6 @@ use std::io::Write;
 
 use http::HeaderValue;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::record::{Record, RequestProtocol};
 use crate::settings::AccessLogFormat;
@@ -59,7 +57,7 @@ impl Fields {
         let tcp = record.protocol == RequestProtocol::Tcp;
         let destination = record.destination.as_deref();
         Self {
-            start_time: OffsetDateTime::from(record.started).format(&Rfc3339).unwrap_or_default(),
+            start_time: humantime::format_rfc3339_millis(record.started).to_string(),
             reporter: record.reporter.as_str(),
             method: if tcp { "-".to_owned() } else { record.method.to_string() },
             path: if tcp { "-".to_owned() } else { path(&record.uri) },

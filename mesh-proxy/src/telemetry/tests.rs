@@ -190,7 +190,7 @@ fn a_text_line_reads_like_envoys_with_identities_and_the_reason() {
     };
     assert_eq!(
         line_of(&failed, AccessLogFormat::Text),
-        "[2027-01-15T08:00:00Z] \"GET /a?b=1 HTTP/1.1\" 503 UF 0 700 2 2 \"curl \\\"x\\\"\" \"-\" \"api\" \
+        "[2027-01-15T08:00:00.000Z] \"GET /a?b=1 HTTP/1.1\" 503 UF 0 700 2 2 \"curl \\\"x\\\"\" \"-\" \"api\" \
          \"10.0.0.1:15008\" source \"spiffe://weft.test/ns/shop/sa/web\" \"spiffe://weft.test/ns/shop/sa/api\" \
          \"10.0.0.1:15008: connection refused\"\n"
     );

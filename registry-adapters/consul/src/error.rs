@@ -35,6 +35,9 @@ impl ConsulError {
                 what,
                 format!("it is not what Consul answers: {source}"),
             ),
+            ClientError::ResponseError { source } => {
+                Self::new(RegistryErrorKind::SourceDown, what, chain(source.as_ref()))
+            }
             other => Self::new(RegistryErrorKind::SourceDown, what, chain(other)),
         }
     }

@@ -57,16 +57,20 @@ impl Real {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    /// What the catalog holds on our node.
-    async fn held(&self) -> Vec<String> {
+    /// What the catalog holds on our node: id and service.
+    async fn held(&self) -> Vec<(String, String)> {
         let node = self.server.get("catalog/node/kit-node").await.unwrap();
         let services = node["Services"].as_object().cloned().unwrap_or_default();
-        services.keys().cloned().collect()
+        services
+            .into_iter()
+            .map(|(id, service)| (id, service["Service"].as_str().unwrap().to_owned()))
+            .collect()
     }
 
-    async fn delete(&self, ids: Vec<String>) {
-        let delete = |id: String| json!({"Service": {"Verb": "delete", "Service": {"Node": "kit-node", "Service": {"ID": id}}}});
-        let operations: Vec<Value> = ids.into_iter().map(delete).collect();
+    /// Takes instances away, all in one write.
+    async fn delete(&self, instances: Vec<(String, String)>) {
+        let one = |(id, service): (String, String)| json!({"Service": {"Verb": "delete", "Node": "kit-node", "Service": {"ID": id, "Service": service}}});
+        let operations: Vec<Value> = instances.into_iter().map(one).collect();
         if !operations.is_empty() {
             self.server.put("txn", &Value::Array(operations)).await.unwrap();
         }
@@ -104,7 +108,7 @@ impl Backend for Real {
     async fn remove(&mut self, instance: Instance) {
         self.wanted.remove(instance.name);
         if self.can_write() {
-            self.delete(vec![instance.name.to_owned()]).await;
+            self.delete(vec![(instance.name.to_owned(), instance.service.to_owned())]).await;
         }
     }
 
@@ -131,7 +135,7 @@ impl Backend for Real {
             _ => {}
         }
         let gone =
-            self.held().await.into_iter().filter(|id| !self.wanted.contains_key(id.as_str())).collect();
+            self.held().await.into_iter().filter(|held| !self.wanted.contains_key(held.0.as_str())).collect();
         self.delete(gone).await;
         for instance in self.wanted.values() {
             self.write(*instance).await;

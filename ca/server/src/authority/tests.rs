@@ -1,11 +1,15 @@
 //! The authority over its state directory: first start, restart, damage, the user's own PEM, and clocks that jump.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::CertificateParams;
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use weft_identity::{TrustBundles, VerifyError, peer_id, verify};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
+use crate::StateError;
+use crate::keys::ROOT;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -199,4 +199,18 @@ mod tests {
             assert!(TABLE[..n].iter().all(|other| other.name != metric.name), "{}", metric.name);
         }
     }
+
+    #[test]
+    fn the_guide_for_operators_lists_exactly_these_metrics() {
+        let guide = include_str!("../../../../docs/operations.md");
+        for Metric { name, kind, help } in TABLE {
+            let row = format!("| `{name}` | {kind} | {help} |");
+            assert!(guide.lines().any(|line| line == row), "docs/operations.md has no line {row}");
+        }
+        let listed =
+            guide.lines().filter(|line| line.starts_with("| `weft_control_") && line.split('|').count() == 5);
+        let listed =
+            listed.filter(|line| ["gauge", "counter", "histogram"].iter().any(|kind| line.contains(kind)));
+        assert_eq!(listed.count(), TABLE.len(), "docs/operations.md lists a metric that there is not");
+    }
 }

@@ -165,3 +165,17 @@ async fn the_same_said_again_publishes_nothing() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(running.readers.state.borrow().resources.sequence(), sequence);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_trust_bundle_is_published_without_any_change_of_the_catalog() {
+    weft_identity::install_crypto_provider();
+    let authority = weft_identity::testkit::TestAuthority::new("mesh.test");
+    let identity = SvidSource::new();
+    identity.set(authority.svid("/a"), authority.bundles());
+    let mut running = start(tempfile::tempdir().unwrap(), identity.clone());
+    let first = running.readers.state.borrow().resources.resources.bundle("mesh.test").unwrap().clone();
+    identity.set_bundles(weft_identity::testkit::TestAuthority::new("mesh.test").bundles());
+    let replaced =
+        |p: &Publication| p.resources.resources.bundle("mesh.test").is_some_and(|bundle| *bundle != first);
+    running.published(replaced).await;
+}

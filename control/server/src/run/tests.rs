@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
-use weft_control_api::{ProxyDump, ProxySync, RegistryState, Status, TokenCreated, path};
+use weft_control_api::{ProxyDump, ProxySync, RegistryState, SnapshotView, Status, TokenCreated, path};
 use weft_identity::{
     CONTROL_PLANE_PATH, Svid, SvidSource, TrustBundle, TrustBundles, new_key_and_csr, pinned_client_config,
 };
@@ -285,7 +285,8 @@ async fn a_proxy_joins_follows_and_is_shown() {
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
     assert!(metrics.contains("weft_control_convergence_seconds_count 1\n"), "{metrics}");
     assert!(metrics.contains("weft_control_proxies 1\n"), "{metrics}");
-    assert!(mesh.get::<serde_json::Value>(path::SNAPSHOT).await["services"][0]["key"] == key.to_string());
+    let snapshot: SnapshotView = mesh.get(path::SNAPSHOT).await;
+    assert_eq!((snapshot.services[0].key.clone(), snapshot.revision), (key, 2));
 
     drop(following);
     mesh.until("the proxy is gone", |status| status.proxies.is_empty()).await;
@@ -348,6 +349,70 @@ async fn a_shutdown_ends_streams_and_a_restart_resends_nothing() {
     let nothing = tokio::time::timeout(Duration::from_millis(300), following.responses.message()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     drop((following, requests));
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_resource_is_shown_with_the_proxys_words() {
+    let mesh = Mesh::started("").await;
+    let proxy = mesh.join("default/web").await;
+    let mut following = proxy.follow(NODE).await;
+    let response = following.next().await.unwrap();
+    let error =
+        weft_proto::discovery::Status { code: 3, message: "not understood".to_owned(), details: Vec::new() };
+    let nack = DeltaDiscoveryRequest {
+        type_url: response.type_url,
+        response_nonce: response.nonce,
+        error_detail: Some(error),
+        ..DeltaDiscoveryRequest::default()
+    };
+    following.requests.send(nack).await.unwrap();
+    let refused = |status: &Status| status.proxies.iter().any(|proxy| proxy.sync == ProxySync::Refused);
+    let status = mesh.until("the refusal is shown", refused).await;
+    let reasons = status.proxies[0].reasons.join("\n");
+    assert!(reasons.contains("file/local/api-v1") && reasons.contains("not understood"), "{reasons}");
+    drop(following);
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_protocol_is_ended_with_a_reason() {
+    let mesh = Mesh::started("").await;
+    let proxy = mesh.join("default/web").await;
+    for (request, code) in [
+        (
+            DeltaDiscoveryRequest { node: None, ..subscribe(NODE, ResourceType::Service, "a") },
+            Code::InvalidArgument,
+        ),
+        (subscribe("not a node", ResourceType::Service, "a"), Code::InvalidArgument),
+        (
+            DeltaDiscoveryRequest { type_url: "x".to_owned(), ..subscribe(NODE, ResourceType::Service, "a") },
+            Code::InvalidArgument,
+        ),
+    ] {
+        let (requests, receiver) = mpsc::channel(8);
+        requests.send(request).await.unwrap();
+        let mut following = proxy.stream(receiver).await.unwrap();
+        let status = following.next().await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+    }
+    assert!(mesh.status().await.unwrap().proxies.is_empty());
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_registry_said_before_a_restart_is_served_while_it_is_away() {
+    let directory = Mesh::started("").await.stop().await;
+    std::fs::rename(directory.path().join("services"), directory.path().join("away")).unwrap();
+    std::fs::create_dir(directory.path().join("services")).unwrap();
+    let mesh = Mesh::start(directory, "[ready]\nregistry_deadline = \"200ms\"");
+    // Not there at all, which is another thing than empty.
+    std::fs::remove_dir(mesh.directory.path().join("services")).unwrap();
+    let status = mesh.until("it is ready", |status| status.control_plane.ready).await;
+    assert_eq!((status.control_plane.services, status.control_plane.workloads), (1, 1), "{status:?}");
+    assert_ne!(status.registries[0].state, RegistryState::Synced);
+    std::fs::rename(mesh.directory.path().join("away"), mesh.directory.path().join("services")).unwrap();
+    mesh.until("it is back", |status| status.registries[0].state == RegistryState::Synced).await;
     mesh.stop().await;
 }
 

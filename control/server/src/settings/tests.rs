@@ -79,6 +79,7 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         guard.fraction = 2.0
         [[registry]]
         id = "nomad/a"
+        [ca.consul."consul/b"]
         "#,
         &[],
     )
@@ -100,4 +101,80 @@ fn a_missing_file_and_a_flag_without_value_are_told() {
     assert!(missing.contains("/nonexistent/weft.toml"), "{missing}");
     let flag = read("", &["listen"]).unwrap_err();
     assert!(flag.contains("expected KEY=VALUE"), "{flag}");
+}
+
+/// The keys of the guide's table, as it writes them.
+fn documented() -> Vec<&'static str> {
+    let guide = include_str!("../../../../docs/operations.md");
+    let section =
+        guide.split("### weft-control\n").nth(1).and_then(|rest| rest.split("\n### ").next()).unwrap();
+    let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    keys.collect()
+}
+
+/// The error of settings in which the last part of `key` has a value of no use; lists and maps are entered.
+fn error_at(key: &str) -> String {
+    let (mut toml, mut parts) = (String::new(), key.split('.').collect::<Vec<_>>());
+    let last = parts.pop().unwrap();
+    let mut header = Vec::new();
+    for part in parts {
+        header.push(part.to_owned());
+        match header.join(".").as_str() {
+            "registry" => toml.push_str("[[registry]]\nid = \"consul/dc1\"\n"),
+            "ca.consul" => header.push("\"consul/dc1\"".to_owned()),
+            _ => {}
+        }
+    }
+    if !header.is_empty() && header != ["registry"] {
+        toml.push_str(&format!("[{}]\n", header.join(".")));
+    }
+    if key != "registry.id" {
+        toml.push_str(&format!("{last} = [[3]]\n"));
+    } else {
+        toml = "[[registry]]\nid = [[3]]\n".to_owned();
+    }
+    read(&toml, &[]).unwrap_err()
+}
+
+#[test]
+fn every_documented_setting_exists() {
+    for key in documented() {
+        let error = error_at(key);
+        assert!(
+            !error.contains("unknown field") && error.contains(key.rsplit('.').next().unwrap()),
+            "{key}: {error}"
+        );
+    }
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let documented = documented();
+    let sections = [
+        "",
+        "admin.",
+        "registry.",
+        "registry.mapping.",
+        "registry.guard.",
+        "registry.consul.",
+        "ca.",
+        "ca.own_pem.",
+        "ca.limits.",
+        "ca.limits.per_address.",
+        "ca.consul.",
+        "ready.",
+        "shutdown.",
+    ];
+    for section in sections {
+        let error = error_at(&format!("{section}no_such_setting"));
+        let names = error.split("expected ").nth(1).unwrap_or_else(|| panic!("{section}: {error}"));
+        for name in names
+            .split('`')
+            .filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !name.is_empty())
+        {
+            let key = format!("{section}{name}");
+            let known = |listed: &&str| **listed == key || listed.starts_with(&format!("{key}."));
+            assert!(documented.iter().any(|listed| known(&listed)), "docs/operations.md does not list {key}");
+        }
+    }
 }

@@ -94,3 +94,60 @@ fn a_dead_application_ends_the_connection_and_is_on_record() {
         assert_eq!(pair.api.record(0).await.status, 503);
     });
 }
+
+#[test]
+fn connect_on_an_upstreams_port_is_for_the_service_itself() {
+    run(async {
+        // A proxy as an application: it says 200 to CONNECT and repeats what comes.
+        let app = app(false, |mut request: ::http::Request<hyper::body::Incoming>| async move {
+            let seen = format!("{} {}", request.method(), request.uri());
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::task::spawn_local(async move {
+                let mut io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+                let mut all = Vec::new();
+                io.read_to_end(&mut all).await.unwrap();
+                io.write_all(&all).await.unwrap();
+                io.shutdown().await.unwrap();
+            });
+            let body = http_body_util::Empty::<::bytes::Bytes>::new();
+            ::http::Response::builder().header("x-seen", seen).body(body).unwrap()
+        })
+        .await;
+        let pair = Pair::start(app, Protocol::Http1);
+        let mut stream = TcpStream::connect(pair.web.upstream()).await.unwrap();
+        stream
+            .write_all(b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\nhello")
+            .await
+            .unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("x-seen: CONNECT example.com:443") && answer.ends_with("hello"), "{answer}");
+    });
+}
+
+#[test]
+fn a_reset_by_the_callers_side_reaches_the_application() {
+    run(async {
+        let listener = TcpListener::bind(free()).await.unwrap();
+        let pair = Pair::start(listener.local_addr().unwrap(), Protocol::Tcp);
+        let client = TcpStream::connect(pair.web.upstream()).await.unwrap();
+        let (mut app, _) = listener.accept().await.unwrap();
+        client.set_zero_linger().unwrap();
+        drop(client);
+        // The application goes on sending until it learns that nobody reads.
+        let failed = loop {
+            if let Err(error) = app.write_all(&[0; 4096]).await {
+                break error;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        };
+        assert!(
+            matches!(failed.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe),
+            "{failed}"
+        );
+        let record = pair.web.record(0).await;
+        assert_eq!(record.flag, Some(ResponseFlag::DownstreamConnectionTermination), "{}", record.detail);
+    });
+}

@@ -235,3 +235,110 @@ fn many_requests_share_one_connection_between_the_proxies() {
         assert_eq!(pair.api.metric("weft_tunnel_connections"), ["1"]);
     });
 }
+
+#[test]
+fn an_http1_caller_reaches_an_http2_application_and_options_star_passes() {
+    run(async {
+        let app = app(true, |request: Request<Incoming>| async move {
+            let seen = format!("{:?} {} {}", request.version(), request.method(), request.uri());
+            Response::new(Full::new(Bytes::from(seen)))
+        })
+        .await;
+        let pair = Pair::start(app, Protocol::Http2);
+        let answer = get(pair.web.upstream(), "api").await;
+        assert!(answer.ends_with("HTTP/2.0 GET http://api/path?q=1"), "{answer}");
+
+        let pair = Pair::start(echo("one").await, Protocol::Http1);
+        let answer =
+            raw(pair.web.upstream(), "OPTIONS * HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let head =
+            raw(pair.web.upstream(), "HEAD / HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+        let old = raw(pair.web.upstream(), "GET / HTTP/1.0\r\n\r\n").await;
+        assert!(old.contains(" 200 OK\r\n") && old.contains(r#""host": "api""#), "{old}");
+    });
+}
+
+#[test]
+fn a_proxy_that_speaks_hbone_only_gets_requests_inside_a_connect_stream() {
+    run(async {
+        let app = echo("behind hbone").await;
+        let authority = weft_identity::testkit::TestAuthority::new("weft.test");
+        let web = Proxy::start(&authority, WEB, caller(None));
+        let tunnel = hbone(&authority, app).await;
+        web.knows([api(Protocol::Http1, [endpoint("api-1", tunnel)])]);
+        for _ in 0..3 {
+            let answer = get(web.upstream(), "api").await;
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.contains("x-name: behind hbone"),
+                "{answer}"
+            );
+            assert!(!answer.contains("weft-"), "{answer}");
+        }
+        assert_eq!(web.record(0).await.mtls, Some(true));
+    });
+}
+
+/// Another project's proxy: mTLS with ALPN `h2`, CONNECT and nothing else.
+async fn hbone(
+    authority: &weft_identity::testkit::TestAuthority,
+    app: std::net::SocketAddr,
+) -> std::net::SocketAddr {
+    let source = weft_identity::SvidSource::new();
+    source.set(authority.svid(API), authority.bundles());
+    let credentials = source.current().unwrap();
+    let config =
+        credentials.server_config(&[weft_identity::ALPN_HBONE], weft_identity::ClientAuth::Required).unwrap();
+    let listener = tokio::net::TcpListener::bind(free()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move |mut request: Request<Incoming>| async move {
+        assert_eq!(
+            (request.method().as_str(), request.uri().to_string().as_str()),
+            ("CONNECT", "127.0.0.1:8080")
+        );
+        let mut app = TcpStream::connect(app).await.unwrap();
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::task::spawn_local(async move {
+            let mut stream = TokioIo::new(upgrade.await.unwrap());
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut app).await;
+        });
+        Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::<Bytes>::new()))
+    };
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let tls = tokio_rustls::TlsAcceptor::from(config.clone()).accept(stream).await.unwrap();
+            let service = hyper::service::service_fn(serve);
+            let builder = hyper::server::conn::http2::Builder::new(LocalExec);
+            tokio::task::spawn_local(
+                async move { builder.serve_connection(TokioIo::new(tls), service).await },
+            );
+        }
+    });
+    address
+}
+
+#[test]
+fn a_permissive_port_takes_plaintext_callers_without_an_identity() {
+    run(async {
+        let authority = weft_identity::testkit::TestAuthority::new("weft.test");
+        let mut settings = callee(echo("one").await, Protocol::Detect);
+        settings.inbound[0].permissive = Some(free());
+        let proxy = Proxy::start(&authority, API, settings);
+        let port = proxy.shared.bound.permissive[0].unwrap();
+        let forged = "GET / HTTP/1.1\r\nhost: api\r\nx-forwarded-client-cert: URI=spiffe://weft.test/x\r\nconnection: close\r\n\r\n";
+        let answer = raw(port, forged).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-name: one"), "{answer}");
+        assert!(!answer.contains("spiffe://"), "{answer}");
+        let record = proxy.record(0).await;
+        assert_eq!((record.source, record.mtls), (None, Some(false)));
+    });
+}
+
+#[test]
+fn the_futures_of_a_request_stay_small() {
+    // One of each is allocated a request; growth here is memory and copying for everybody.
+    let (source, destination) = (crate::outbound::future_size(), crate::inbound::future_size());
+    assert!(source < 8 * 1024 && destination < 8 * 1024, "{source} and {destination} bytes");
+}

@@ -130,3 +130,72 @@ fn a_request_that_takes_too_long_is_given_up_with_504() {
         assert_eq!(callee.record(0).await.flag, Some(ResponseFlag::DownstreamConnectionTermination));
     });
 }
+
+#[test]
+fn a_stream_that_the_callee_refuses_goes_elsewhere_with_its_body() {
+    run(async {
+        let authority = TestAuthority::new("weft.test");
+        let up = Proxy::start(&authority, API, callee(echo("up").await, Protocol::Http1));
+        let web = Proxy::start(&authority, WEB, caller(None));
+        let refused = Rc::new(Cell::new(0));
+        let refusing = refuser(&authority, refused.clone()).await;
+        web.knows([api(Protocol::Http1, [endpoint("refusing", refusing), endpoint("up", up.tunnel())])]);
+        for _ in 0..30 {
+            let answer = raw(web.upstream(), POST).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+        }
+        assert!(refused.get() > 0, "the refusing one was never tried");
+    });
+}
+
+/// A proxy that accepts connections and refuses each stream, after it has read the body's first bytes.
+async fn refuser(authority: &TestAuthority, refused: Rc<Cell<u32>>) -> std::net::SocketAddr {
+    let source = weft_identity::SvidSource::new();
+    source.set(authority.svid(API), authority.bundles());
+    let credentials = source.current().unwrap();
+    let config =
+        credentials.server_config(&[weft_identity::ALPN_WEFT], weft_identity::ClientAuth::Required).unwrap();
+    let listener = TcpListener::bind(free()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let tls = tokio_rustls::TlsAcceptor::from(config.clone()).accept(stream).await.unwrap();
+            let refused = refused.clone();
+            tokio::task::spawn_local(async move {
+                let mut connection = h2::server::handshake(tls).await.unwrap();
+                while let Some(Ok((mut request, mut respond))) = connection.accept().await {
+                    refused.set(refused.get() + 1);
+                    let _ = futures::future::poll_immediate(request.body_mut().data()).await;
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_renewed_certificate_takes_effect_without_a_failed_request() {
+    run(async {
+        let authority = TestAuthority::new("weft.test");
+        let callee = Proxy::start(&authority, API, callee(echo("one").await, Protocol::Http1));
+        let web = Proxy::start(&authority, WEB, caller(None));
+        web.knows([api(Protocol::Http1, [endpoint("api-1", callee.tunnel())])]);
+        for n in 0..40 {
+            if n % 10 == 5 {
+                web.shared.svids.set_svid(authority.svid(WEB));
+                callee.shared.svids.set_svid(authority.svid(API));
+            }
+            let answers = futures::future::join_all((0..4).map(|_| raw(web.upstream(), POST))).await;
+            assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
+        }
+        // Old connections are let go as soon as their streams have ended.
+        loop {
+            if callee.metric("weft_tunnel_connections") == ["1"] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
