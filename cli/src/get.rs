@@ -1,7 +1,7 @@
 //! `weft get`: services, workloads and proxies as the control plane serves them.
 //!
-//! The control plane says everything; what is asked for is chosen here, so that tables, JSON and YAML choose alike. A name
-//! that nothing has is an error, not an empty list: a typing mistake must not look like an outage.
+//! The control plane says everything; what is asked for is chosen here, so that tables, JSON and YAML choose alike.
+//! A name that nothing has is an error, not an empty list: a typing mistake must not look like an outage.
 
 use anyhow::{Result, bail};
 use serde::Serialize;

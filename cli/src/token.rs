@@ -1,7 +1,7 @@
 //! `weft token`: join tokens, with which a proxy proves its identity the first time.
 //!
-//! `create` prints the token alone on standard output, so that it can be piped into a file; everything said to people goes
-//! to standard error. The token is shown once and can't be asked for again.
+//! `create` prints the token alone on standard output, so that it can be piped into a file; everything said to
+//! people goes to standard error. The token is shown once and can't be asked for again.
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -37,17 +38,22 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let source = SvidSource::new();
     let parts = CaServiceParts { authority: Arc::clone(&authority), tokens, consul, limits: settings.limits };
+    let stopped = stopped()?.shared();
     let server = tonic::transport::Server::builder()
         .timeout(REQUEST_TIMEOUT)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(CaService::new(parts).into_server())
-        .serve_with_incoming_shutdown(transport::incoming(listener, source.clone()), stopped()?);
+        .serve_with_incoming_shutdown(transport::incoming(listener, source.clone()), stopped.clone());
     tracing::info!(%address, trust_domain = %settings.trust_domain, %pin, "the CA serves");
     tokio::select! {
         // The own certificate first: without it no handshake succeeds.
         biased;
         ended = keep_own_svid(authority, source) => ended.context("issuing the own certificate"),
         served = server => served.context("serving"),
+        () = stopped.then(|()| tokio::time::sleep(GRACE)) => {
+            tracing::warn!("a client did not close its connection in time");
+            Ok(())
+        }
     }
 }
 
@@ -115,6 +121,8 @@ fn tokens(settings: &Settings) -> anyhow::Result<JoinTokens> {
     Ok(JoinTokens::open(&settings.state_dir, weft_identity::RootPin::of(root))?)
 }
 
+/// For requests that run when the process is told to stop: one that attests over Consul takes 5 s at most.
+const GRACE: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Finds peers that are gone without a word.
 const KEEPALIVE: Duration = Duration::from_secs(60);

@@ -1,9 +1,9 @@
 //! What the control plane's admin API says: the types that `weft-control` writes and the CLI reads.
 //!
 //! One crate of its own, so that neither side guesses the other's JSON and the CLI needs nothing of the control
-//! plane. A reader ignores fields it does not know, so that an older CLI can talk to a newer control plane; what is sent
-//! to the control plane ([`NewToken`]) is refused when it has unknown fields. Times are Unix milliseconds. No IO, no logic
-//! beyond what both sides must agree on.
+//! plane. A reader ignores fields it does not know, so that an older CLI can talk to a newer control plane; what is
+//! sent to the control plane ([`NewToken`]) is refused when it has unknown fields. Times are Unix milliseconds. No
+//! IO, no logic beyond what both sides must agree on.
 
 mod listing;
 mod proxy;

@@ -1,7 +1,7 @@
 //! The admin endpoint: HTTP/1 on a Unix socket that only the own user can open, and on loopback TCP if set.
 //!
-//! The socket does everything; TCP only reads, since every local user and every browser tab can reach it. What is answered is
-//! in `route.rs`, from the same values that the proxies are served from.
+//! The socket does everything; TCP only reads, since every local user and every browser tab can reach it. What is
+//! answered is in `route.rs`, from the same values that the proxies are served from.
 
 mod metrics;
 mod route;

@@ -1,8 +1,9 @@
 //! The aggregated discovery service: one delta stream a proxy, over mTLS.
 //!
-//! The protocol is `weft_xds::Stream`'s; here are its shell: the check that a proxy is who it says, the wait until this process knows
-//! enough to answer, and the select over requests and publications. A stream is pulled by its connection: nothing is spawned
-//! and nothing queued, so a slow client costs itself only. It does not decide what is sent.
+//! The protocol is `weft_xds::Stream`'s; here are its shell: the check that a proxy is who it says, the wait until
+//! this process knows enough to answer, and the select over requests and publications. A stream is pulled by its
+//! connection: nothing is spawned and nothing queued, so a slow client costs itself only. It does not decide what
+//! is sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! The embedded certificate authority: its settings, and how its parts are put together.
 //!
-//! Keys and tokens are in `ca` below the state directory. This process's own certificate is issued here too; what proxies see
-//! of the CA is `weft_ca::CaService` on the same port as discovery.
+//! Keys and tokens are in `ca` below the state directory. This process's own certificate is issued here too; what
+//! proxies see of the CA is `weft_ca::CaService` on the same port as discovery.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

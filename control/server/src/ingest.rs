@@ -1,9 +1,9 @@
 //! Ingestion: one task owns the catalog, applies what the registries say and publishes the result.
 //!
-//! Each registry is supervised in a task of its own, so that parsing a large listing holds up nobody else; the catalog has
-//! one writer, so that there is one order of events. What is published when is [`Batch`]'s decision: removals at once,
-//! updates in company. What is known is also kept on disk ([`LastKnown`]): a control plane that restarts while a registry
-//! does not answer goes on with what that registry said last.
+//! Each registry is supervised in a task of its own, so that parsing a large listing holds up nobody else; the
+//! catalog has one writer, so that there is one order of events. What is published when is [`Batch`]'s decision:
+//! removals at once, updates in company. What is known is also kept on disk ([`LastKnown`]): a control plane that
+//! restarts while a registry does not answer goes on with what that registry said last.
 
 use std::collections::BTreeMap;
 use std::future::pending;

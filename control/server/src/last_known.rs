@@ -1,8 +1,9 @@
 //! What each registry said last, on disk: a control plane that starts while a registry does not answer serves that.
 //!
-//! One JSON file a registry, replaced as a whole (write, sync, rename), at most every [`EVERY`]; after a crash what is newer
-//! is missing until the registry answers. A file that can't be read is set aside and reported: the registry then starts
-//! from nothing. It is a copy, never the truth: a registry's first complete listing replaces it.
+//! One JSON file a registry, replaced as a whole (write, sync, rename), at most every [`EVERY`]; after a crash what
+//! is newer is missing until the registry answers. A file that can't be read is set aside and reported: the
+//! registry then starts from nothing. It is a copy, never the truth: a registry's first complete listing replaces
+//! it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! `weft-control`: the control plane. Registries in, resources and certificates out, an admin endpoint beside them.
 //!
-//! Here settings are read, the log is set up, and signals become the end of `run`. The exit status is 0 after SIGTERM or SIGINT,
-//! 1 when it could not start or a part failed, 2 when the command line is wrong.
+//! Here settings are read, the log is set up, and signals become the end of `run`. The exit status is 0 after
+//! SIGTERM or SIGINT, 1 when it could not start or a part failed, 2 when the command line is wrong.
 
 mod admin;
 mod ads;
@@ -10,6 +10,7 @@ mod clock;
 mod counters;
 mod ingest;
 mod last_known;
+mod log;
 mod notify;
 mod proxies;
 mod publish;
@@ -17,16 +18,12 @@ mod readiness;
 mod run;
 mod settings;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-
-use crate::settings::{LogFormat, Settings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,7 +55,7 @@ fn main() -> ExitCode {
 
 fn start(args: &Args) -> Result<()> {
     let settings = settings::load(args.config.as_deref(), &args.set)?;
-    log_to_stderr(&settings)?;
+    log::to_stderr(&settings)?;
     weft_identity::install_crypto_provider();
     let notify_socket = std::env::var_os("NOTIFY_SOCKET");
     let runtime =
@@ -70,18 +67,4 @@ fn start(args: &Args) -> Result<()> {
         };
         run::run(settings, notify_socket, stop).await
     })
-}
-
-fn log_to_stderr(settings: &Settings) -> Result<()> {
-    let filter =
-        EnvFilter::try_new(&settings.log).with_context(|| format!("settings: log: {:?}", settings.log))?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match settings.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The proxies that are connected now: who, from where, since when, and the state of each one's stream.
 //!
-//! A stream is shared between its connection, which drives it, and the admin endpoint, which asks for its status; the lock
-//! is held for one step and never across an await. Leaving is a drop, so nobody stays listed after its connection.
+//! A stream is shared between its connection, which drives it, and the admin endpoint, which asks for its status;
+//! the lock is held for one step and never across an await. Leaving is a drop, so nobody stays listed after its
+//! connection.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! What is published, and the channels it is published on.
 //!
-//! A [`Publication`] is one value: snapshot and resources of one moment. A watch channel carries it, so that value and
-//! nudge can't differ and a slow reader skips to the newest. The reports on registries have a channel of their own: they
-//! change at another pace, and no proxy need be woken for them.
+//! A [`Publication`] is one value: snapshot and resources of one moment. A watch channel carries it, so that value
+//! and nudge can't differ and a slow reader skips to the newest. The reports on registries have a channel of their
+//! own: they change at another pace, and no proxy need be woken for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Puts the parts together, runs them, and takes them down again.
 //!
-//! Order of starting: identity, what was known, sockets, tasks; ready when the registries have been heard. On SIGTERM: not ready,
-//! streams closed (proxies go on with what they have and come back), requests in progress finished until the deadline.
-//! Every task is in one set: when `run` returns, nothing of it is left.
+//! Order of starting: identity, what was known, sockets, tasks; ready when the registries have been heard. On
+//! SIGTERM: not ready, streams closed (proxies go on with what they have and come back), requests in progress
+//! finished until the deadline. Every task is in one set: when `run` returns, nothing of it is left.
 
 use std::ffi::OsString;
 use std::future::Future;

@@ -1,8 +1,8 @@
 //! Settings of the control plane: what this process is, not what the mesh is.
 //!
-//! Four sources, later ones win: defaults, the TOML file of `--config`, environment variables `WEFT_CONTROL_…` (with `__`
-//! between levels: `WEFT_CONTROL_ADMIN__SOCKET`), and flags (`--set admin.socket=…`). Unknown keys are refused everywhere.
-//! Every error names the source, the key and what was expected.
+//! Four sources, later ones win: defaults, the TOML file of `--config`, environment variables `WEFT_CONTROL_…`
+//! (with `__` between levels: `WEFT_CONTROL_ADMIN__SOCKET`), and flags (`--set admin.socket=…`). Unknown keys are
+//! refused everywhere. Every error names the source, the key and what was expected.
 
 mod load;
 mod registry;

@@ -82,7 +82,7 @@ struct World {
     to_client: VecDeque<DeltaDiscoveryResponse>,
     refuse_whole: bool,
     /// What a proxy makes of the updates.
-    services: BTreeMap<ServiceKey, Option<(Arc<Service>, Vec<Arc<Workload>>)>>,
+    services: BTreeMap<ServiceKey, Option<Vec<Arc<Workload>>>>,
     bundles: Option<Vec<TrustBundle>>,
     /// Per type and name: how often its resource changed, and how often one was sent.
     changed: HashMap<(ResourceType, String), usize>,
@@ -247,7 +247,7 @@ impl World {
         match update {
             Update::ServicePresent { service, workloads } => {
                 assert!(self.wanted.contains(&service.key), "an update of an unwanted service");
-                self.services.insert(service.key.clone(), Some((service, workloads)));
+                self.services.insert(service.key.clone(), Some(workloads));
             }
             Update::ServiceAbsent(key) => {
                 assert!(self.wanted.contains(&key), "an update of an unwanted service");
@@ -317,7 +317,7 @@ impl World {
                 members.map(|id| self.decoded(id)).collect()
             });
             let held = self.services.get(key).unwrap_or_else(|| panic!("{name} was never answered"));
-            let held: Option<Vec<Workload>> = held.as_ref().map(|(_, workloads)| {
+            let held: Option<Vec<Workload>> = held.as_ref().map(|workloads| {
                 let good = workloads.iter().filter(|w| !refused_workloads.contains(w.id.as_str()));
                 good.map(|workload| workload.as_ref().clone()).collect()
             });

@@ -384,3 +384,24 @@ fn a_snapshot_shows_itself_as_json() {
     assert_eq!(shown["services"][0]["key"], "default/web");
     assert_eq!(shown["workloads"][0]["services"]["default/web"][0]["number"], 80);
 }
+
+#[test]
+fn what_is_restored_keeps_its_names_until_the_first_listing_replaces_it() {
+    let consul = registry("consul/dc1");
+    let mapping = Mapping { apart: true, ..Mapping::default() };
+    let started = || Catalog::new(BTreeMap::from([(consul.clone(), mapping.clone())]));
+    let mut before = started();
+    before.apply(&consul, reset(Scope::All, [workload("a", &["web"]), workload("b", &["api"])]));
+    let mut after = started();
+    assert!(!after.restore(&consul, before.entries(&consul)).is_empty());
+    let named =
+        |catalog: &Catalog| catalog.snapshot().services().map(|one| one.key.to_string()).collect::<Vec<_>>();
+    assert_eq!(named(&after), named(&before));
+    assert!(
+        after
+            .apply(&consul, reset(Scope::All, [workload("a", &["web"]), workload("b", &["api"])]))
+            .is_empty()
+    );
+    after.apply(&consul, reset(Scope::All, [workload("a", &["web"])]));
+    assert_eq!((named(&after), after.held_by(&consul)), (vec!["default/web-dc1".to_owned()], 1));
+}

@@ -4,6 +4,8 @@
 //! leave from one place and in one order. Dropping the stream ends all tasks.
 
 mod follow;
+mod shared;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future;
@@ -25,7 +27,9 @@ use crate::convert::{Context, convert};
 use crate::error::ConsulError;
 use crate::settings::{ConsulSettings, InvalidSettings};
 use crate::view::{Namespace, Sight, Target, View};
-use follow::{ListAnswer, Query, Report, Shared, Told};
+use follow::{ListAnswer, Query, Report};
+use shared::{Shared, Told};
+use telling::Telling;
 
 type Item = Result<RegistryEvent, RegistryError>;
 
@@ -91,7 +95,7 @@ struct Collector {
     followers: BTreeMap<Target, AbortHandle>,
     round: Round,
     recheck: BTreeMap<Namespace, Recheck>,
-    told: ToldItems,
+    told: Telling,
 }
 
 /// What a complete reading waits for.
@@ -115,15 +119,6 @@ struct Recheck {
     wanted: bool,
 }
 
-/// What the stream was last told, so that nothing is said twice.
-#[derive(Debug, Default)]
-struct ToldItems {
-    error: Option<(ConsulError, Instant)>,
-    problems: Vec<Problem>,
-    /// When to tell the problems that there are then.
-    problems_due: Option<Instant>,
-}
-
 impl Collector {
     fn new(registry: ConsulRegistry, items: mpsc::Sender<Item>) -> Self {
         let namespaces: Vec<Namespace> = match registry.settings.namespaces.as_slice() {
@@ -143,7 +138,7 @@ impl Collector {
             followers: BTreeMap::new(),
             round: Round::default(),
             recheck: namespaces.into_iter().map(|namespace| (namespace, Recheck::default())).collect(),
-            told: ToldItems::default(),
+            told: Telling::default(),
         }
     }
 
@@ -152,7 +147,7 @@ impl Collector {
             self.tasks.spawn(follow::follow(self.shared.clone(), Query::List(namespace.clone())));
         }
         loop {
-            let (patience_ends, problems_due) = (self.round.patience_ends, self.told.problems_due);
+            let (patience_ends, problems_due) = (self.round.patience_ends, self.told.problems_due());
             let items = tokio::select! {
                 Some(report) = self.reports.recv() => self.on_report(report),
                 () = reread.requested() => self.start_over(),
@@ -200,42 +195,15 @@ impl Collector {
                 Round { number: self.round.number, done: true, services_told: true, patience_ends: None };
             events = Some(self.view.all());
         }
-        // Many services may turn bad together; the list of problems is whole each time, so it is told once for them.
-        if self.told.problems_due.is_none() && self.all_problems() != self.told.problems {
-            self.told.problems_due = Some(Instant::now() + TELL_PROBLEMS_AFTER);
-        }
-        self.with_state(events, answered)
-    }
-
-    /// Adds how the source as a whole is, where that is news. Each `Ok` says that it is well, so what is wrong is said
-    /// again behind it, and else from time to time.
-    fn with_state(&mut self, event: Option<RegistryEvent>, answered: bool) -> Vec<Item> {
-        let now = Instant::now();
-        let Some(error) = self.view.source_error() else {
-            let was_bad = self.told.error.take().is_some();
-            let well = || (was_bad || answered).then(|| RegistryEvent::Upsert(Vec::new()));
-            return event.or_else(well).map(Ok).into_iter().collect();
-        };
-        let due = self
-            .told
-            .error
-            .as_ref()
-            .is_none_or(|(told, at)| told.kind != error.kind || now >= *at + REPEAT_AFTER);
-        if !due && event.is_none() {
-            return Vec::new();
-        }
-        self.told.error = Some((error.clone(), now));
-        event.map(Ok).into_iter().chain([Err(RegistryError::from(error))]).collect()
+        let problems = self.all_problems();
+        let items = self.told.items(events, self.view.source_error(), answered);
+        self.told.notice_problems(&problems);
+        items
     }
 
     fn tell_problems(&mut self) -> Vec<Item> {
-        self.told.problems_due = None;
         let problems = self.all_problems();
-        if problems == self.told.problems {
-            return Vec::new();
-        }
-        self.told.problems.clone_from(&problems);
-        vec![Err(RegistryError::problems(problems))]
+        self.told.tell_problems(problems).into_iter().collect()
     }
 
     fn all_problems(&self) -> Vec<Problem> {
@@ -391,7 +359,3 @@ fn now_unix_ms() -> u64 {
 
 /// One service that can't be read must not keep all others from the mesh for longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So long bad services are collected.
-const TELL_PROBLEMS_AFTER: Duration = Duration::from_millis(100);
-/// An error that goes on is said again at this rate at most.
-const REPEAT_AFTER: Duration = Duration::from_secs(1);

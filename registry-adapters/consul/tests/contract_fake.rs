@@ -1,5 +1,7 @@
 //! The contract of registry adapters, on the scripted Consul.
 
+#![allow(clippy::unwrap_used, reason = "what is not as expected here fails the test")]
+
 mod support;
 
 use std::time::Duration;

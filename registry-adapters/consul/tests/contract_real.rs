@@ -3,9 +3,12 @@
 //! Instances are registered on an external node, in the catalog: no agent puts back what a test takes away, and one
 //! transaction can take all of them away at once.
 
+#![allow(clippy::unwrap_used, reason = "what is not as expected here fails the test")]
+
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{Write, stderr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -159,7 +162,10 @@ async fn keeps_the_contract(version: ConsulVersion) {
     let outcomes: Vec<(Case, Outcome)> = cases.buffer_unordered(4).collect().await;
     let mut failed = Vec::new();
     for (case, outcome) in &outcomes {
-        eprintln!("contract on Consul {}: {}: {outcome}", version.as_str(), case.name());
+        if matches!(outcome, Outcome::CannotShow(_)) {
+            // Straight to stderr: the harness shows what a passing test prints to nobody.
+            let _ = writeln!(stderr(), "contract on Consul {}: {}: {outcome}", version.as_str(), case.name());
+        }
         if matches!(outcome, Outcome::Failed(_)) {
             failed.push(format!("{}: {outcome}", case.name()));
         }

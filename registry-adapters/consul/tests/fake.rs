@@ -1,5 +1,7 @@
 //! The adapter against a scripted Consul: each of the four outcomes, each fault, and the number of requests they cost.
 
+#![allow(clippy::unwrap_used, reason = "what is not as expected here fails the test")]
+
 mod support;
 
 use std::time::Duration;

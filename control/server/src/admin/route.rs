@@ -138,9 +138,8 @@ fn is_local(host: Option<&HeaderValue>) -> bool {
 }
 
 fn not_found(requested: &str) -> Answer {
-    let reason = format!(
-        "there is no {requested:?}; known: /ready /metrics /v1/status /v1/services /v1/workloads /v1/proxies[/NAME] /v1/snapshot /v1/tokens[/ID]"
-    );
+    let known = "/ready /metrics /v1/status /v1/services /v1/workloads /v1/proxies[/NAME] /v1/snapshot /v1/tokens[/ID]";
+    let reason = format!("there is no {requested:?}; known: {known}");
     refused(StatusCode::NOT_FOUND, &reason)
 }
 

@@ -168,13 +168,15 @@ fn every_setting_is_documented() {
     for section in sections {
         let error = error_at(&format!("{section}no_such_setting"));
         let names = error.split("expected ").nth(1).unwrap_or_else(|| panic!("{section}: {error}"));
-        for name in names
-            .split('`')
-            .filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !name.is_empty())
-        {
+        let is_key =
+            |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let names: Vec<&str> = names.split('`').filter(is_key).collect();
+        assert!(!names.is_empty(), "{section}: {error}");
+        for name in names {
             let key = format!("{section}{name}");
-            let known = |listed: &&str| **listed == key || listed.starts_with(&format!("{key}."));
-            assert!(documented.iter().any(|listed| known(&listed)), "docs/operations.md does not list {key}");
+            let inside = format!("{key}.");
+            let listed = documented.iter().any(|listed| *listed == key || listed.starts_with(&inside));
+            assert!(listed, "docs/operations.md does not list {key}");
         }
     }
 }

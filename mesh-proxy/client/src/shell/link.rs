@@ -31,13 +31,13 @@ pub(super) struct Link<S> {
 /// How a stream ended.
 pub(super) struct Ended {
     pub(super) why: String,
-    /// At least one response came.
-    pub(super) was_useful: bool,
+    /// The server took the stream.
+    pub(super) was_open: bool,
 }
 
 impl Ended {
     pub(super) fn unopened(why: String) -> Self {
-        Self { why, was_useful: false }
+        Self { why, was_open: false }
     }
 }
 
@@ -45,8 +45,6 @@ impl Ended {
 const OUTGOING: usize = 64;
 /// An open that takes longer has met a server that accepts and then hangs.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// Every stream is answered at once: there is at least a trust bundle.
-const FIRST_RESPONSE_WITHIN: Duration = Duration::from_secs(30);
 
 impl<S: FnMut(Event)> Link<S> {
     pub(super) fn new(client: Client, commands: mpsc::Receiver<Command>, sink: S) -> Self {
@@ -97,16 +95,12 @@ impl<S: FnMut(Event)> Link<S> {
         mut responses: Streaming<DeltaDiscoveryResponse>,
         requests: &mpsc::Sender<DeltaDiscoveryRequest>,
     ) -> Ended {
-        let mut was_useful = false;
-        let patience = tokio::time::sleep(FIRST_RESPONSE_WITHIN);
-        let mut patience = std::pin::pin!(patience);
+        // Without a limit for the first response: a client that holds everything already gets none. A peer that is gone
+        // is noticed by the channel's pings.
         let why = loop {
             tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => {
-                        was_useful = true;
-                        self.take(response);
-                    }
+                    Ok(Some(response)) => self.take(response),
                     Ok(None) => break "the control plane closed the stream".to_owned(),
                     Err(status) => break format!("{:?}: {}", status.code(), status.message()),
                 },
@@ -120,12 +114,9 @@ impl<S: FnMut(Event)> Link<S> {
                     }
                 }
                 command = next(&mut self.commands), if self.outgoing.len() < OUTGOING => self.obey(command),
-                () = &mut patience, if !was_useful => {
-                    break format!("no response within {} s", FIRST_RESPONSE_WITHIN.as_secs());
-                }
             }
         };
-        Ended { why, was_useful }
+        Ended { why, was_open: true }
     }
 
     fn take(&mut self, response: DeltaDiscoveryResponse) {

@@ -90,7 +90,7 @@ pub async fn run_client(
             None => link::Ended::unopened("there is no certificate for the connection yet".to_owned()),
         };
         link.disconnected(format!("{endpoint}: {}", ended.why));
-        let pause = reconnect.after(ended.was_useful, started.elapsed(), rand::random());
+        let pause = reconnect.after(ended.was_open, started.elapsed(), rand::random());
         link.only_commands(Some(pause)).await;
     }
 }

@@ -30,11 +30,11 @@ impl Reconnect {
         self.next
     }
 
-    /// Takes note of the end of an attempt and returns how long to wait. `was_useful`: at least one response came
-    /// (a server that closes after that sheds load or restarts; before that it fails, gRFC A57). `chance` is random.
-    pub(super) fn after(&mut self, was_useful: bool, lived: Duration, chance: u32) -> Duration {
+    /// Takes note of the end of an attempt and returns how long to wait. `was_open`: the server took the stream. That
+    /// responses came is not asked for: a client that holds everything gets none. `chance` is random.
+    pub(super) fn after(&mut self, was_open: bool, lived: Duration, chance: u32) -> Duration {
         self.next = (self.next + 1) % self.endpoints.max(1);
-        if was_useful && lived >= SETTLED {
+        if was_open && lived >= SETTLED {
             self.failures = 0;
         }
         let round = self.failures / u32::try_from(self.endpoints.max(1)).unwrap_or(1);

@@ -4,20 +4,18 @@
 //! ends early when everything is to be read anew.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use std::sync::Arc;
-use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
-use weft_model::RegistryId;
-use weft_registry::{Backoff, Problem, RegistryErrorKind};
+use weft_registry::Backoff;
 
+use super::shared::{Shared, Told};
 use crate::answer::HealthEntry;
-use crate::client::{Answer, Block, ConsulClient};
+use crate::client::{Answer, Block};
 use crate::error::ConsulError;
 use crate::index::{BlockingIndex, Pace};
-use crate::settings::ConsulSettings;
 use crate::view::{Namespace, Target};
 
 /// What is followed.
@@ -27,13 +25,6 @@ pub(super) enum Query {
     List(Namespace),
     /// One service's instances.
     Service(Target),
-}
-
-/// Whether the server says when it hides something from the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    Yes,
-    No,
 }
 
 /// A list of services, and how far it can be trusted.
@@ -62,101 +53,6 @@ pub(super) enum Report {
         gone: Vec<Target>,
         hidden: Vec<Target>,
     },
-}
-
-/// What all tasks of one registry share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    client: ConsulClient,
-    settings: ConsulSettings,
-    reports: mpsc::Sender<Report>,
-    round: watch::Sender<u64>,
-    rotating: watch::Sender<bool>,
-    /// One for each service query under way. First come, first served: that is the rotation.
-    permits: Semaphore,
-    told: OnceCell<Told>,
-}
-
-impl Shared {
-    pub(super) fn new(client: ConsulClient, settings: ConsulSettings, reports: mpsc::Sender<Report>) -> Self {
-        Self {
-            client,
-            reports,
-            round: watch::Sender::new(0),
-            rotating: watch::Sender::new(false),
-            permits: Semaphore::new(settings.max_watches),
-            told: OnceCell::new(),
-            settings,
-        }
-    }
-
-    pub(super) fn start_round(&self, number: u64) {
-        self.round.send_replace(number);
-    }
-
-    /// Tells how many services there are; with more than `max_watches` they take turns.
-    pub(super) fn set_followed(&self, services: usize) {
-        let rotating = services > self.settings.max_watches;
-        self.rotating.send_if_modified(|was| std::mem::replace(was, rotating) != rotating);
-    }
-
-    pub(super) fn is_rotating(&self) -> bool {
-        *self.rotating.borrow()
-    }
-
-    pub(super) fn rotation_problem(&self, registry: &RegistryId) -> Problem {
-        let max = self.settings.max_watches;
-        Problem::warning(
-            registry.as_str(),
-            format!(
-                "it has more services than are watched at once (max_watches = {max}): they take turns of {TURN:?}, and a \
-                 change is seen after up to services / {max} turns. Raise limits.http_max_conns_per_client of the Consul \
-                 agent, then max_watches"
-            ),
-        )
-    }
-
-    /// An error where a `stale` answer is too old.
-    pub(super) fn behind(&self, what: &str, behind: Option<Duration>) -> Option<ConsulError> {
-        let reason = match behind {
-            _ if !self.settings.stale => return None,
-            None => "the server that answered knows no leader".to_owned(),
-            Some(age) if age > self.settings.stale_after => {
-                format!("the server that answered has not heard of the leader for {} s", age.as_secs())
-            }
-            Some(_) => return None,
-        };
-        Some(ConsulError::new(RegistryErrorKind::SourceDown, what, reason))
-    }
-
-    /// Whether an answer without "filtered" is complete: only with a token, and from Consul 1.12 on.
-    async fn told(&self) -> Told {
-        if self.settings.token_file.is_none() {
-            return Told::No;
-        }
-        let ask = async || match self.client.agent().await {
-            Ok(agent) => Ok(if tells(&agent.version) { Told::Yes } else { Told::No }),
-            // A token may be good for services and not for this.
-            Err(error) if error.kind == RegistryErrorKind::PermissionDenied => Ok(Told::No),
-            Err(error) => Err(error),
-        };
-        self.told.get_or_try_init(ask).await.copied().unwrap_or(Told::No)
-    }
-
-    async fn list(&self, namespace: &Namespace, block: Option<Block>) -> Result<ListAnswer, ConsulError> {
-        let answer = self.client.services(namespace.as_deref(), block).await?;
-        Ok(ListAnswer { answer, told: self.told().await })
-    }
-
-    async fn report(&self, report: Report) {
-        // It is gone only when the stream was dropped, and then this task is about to be.
-        let _ = self.reports.send(report).await;
-    }
-}
-
-fn tells(version: &str) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (1, 12)
 }
 
 /// How an answer leads to the next question.
@@ -222,9 +118,11 @@ async fn ask(shared: &Shared, query: &Query, index: BlockingIndex, round: u64) -
         }
         Query::Service(target) => {
             let Ok(permit) = shared.permits.acquire().await else { return Seen::Failed };
-            let wait =
-                if shared.is_rotating() { TURN.min(shared.settings.wait) } else { shared.settings.wait };
-            let result = shared.client.health(target.namespace.as_deref(), &target.name, block(wait)).await;
+
+            let result = shared
+                .client
+                .health(target.namespace.as_deref(), &target.name, block(shared.service_wait()))
+                .await;
             drop(permit);
             let seen = seen(&result, |answer| (answer.value.is_empty(), answer.index));
             shared.report(Report::Service { target: target.clone(), round, result }).await;
@@ -274,8 +172,6 @@ pub(super) async fn look_for(shared: Arc<Shared>, targets: Vec<Target>) {
     shared.report(Report::Doubtful { gone, hidden }).await;
 }
 
-/// A turn of a service that shares its place with others.
-const TURN: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 const RECHECK_AFTER: Duration = Duration::from_millis(50);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// How the fake misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It does not.
     None,
     /// 403 to everything.
@@ -62,15 +62,15 @@ struct State {
 }
 
 /// A fake agent on a free port.
-pub struct FakeConsul {
-    pub address: SocketAddr,
+pub(crate) struct FakeConsul {
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<()>,
     server: JoinSet<()>,
 }
 
 impl FakeConsul {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State {
             services: BTreeMap::new(),
@@ -99,7 +99,7 @@ impl FakeConsul {
         });
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -117,7 +117,7 @@ impl FakeConsul {
     }
 
     /// Registers or changes an instance, as it stands in an answer.
-    pub fn put(&self, service: &str, id: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn put(&self, service: &str, id: &str, change: impl FnOnce(&mut Value)) {
         self.write(|state| {
             let instances = state.services.entry(service.to_owned()).or_default();
             let mut instance = instances
@@ -131,7 +131,7 @@ impl FakeConsul {
         });
     }
 
-    pub fn remove(&self, service: &str, id: &str) {
+    pub(crate) fn remove(&self, service: &str, id: &str) {
         self.write(|state| {
             if let Some(instances) = state.services.get_mut(service) {
                 instances.retain(|entry| entry["Service"]["ID"] != id);
@@ -140,49 +140,49 @@ impl FakeConsul {
         });
     }
 
-    pub fn remove_service(&self, service: &str) {
+    pub(crate) fn remove_service(&self, service: &str) {
         self.write(|state| drop(state.services.remove(service)));
     }
 
     /// Many services vanish in one write.
-    pub fn remove_all(&self) {
+    pub(crate) fn remove_all(&self) {
         self.write(|state| state.services.clear());
     }
 
     /// Writes that change nothing, each of which wakes all blocking queries.
-    pub fn churn(&self) {
+    pub(crate) fn churn(&self) {
         self.write(|_| {});
     }
 
     /// A restored server: the index is lower than before, the data are what they are.
-    pub fn index_goes_back_to(&self, index: u64) {
+    pub(crate) fn index_goes_back_to(&self, index: u64) {
         self.state().index = index;
         self.changed.send_replace(());
     }
 
-    pub fn set_fault(&self, fault: Fault) {
+    pub(crate) fn set_fault(&self, fault: Fault) {
         self.write(|state| state.fault = fault);
     }
 
-    pub fn set_filtered(&self, filtered: bool) {
+    pub(crate) fn set_filtered(&self, filtered: bool) {
         self.state().filtered = filtered;
     }
 
     /// The process dies: connections are reset, new ones refused.
-    pub async fn go_down(&mut self) {
+    pub(crate) async fn go_down(&mut self) {
         self.server.shutdown().await;
     }
 
-    pub async fn come_back(&mut self) {
+    pub(crate) async fn come_back(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.serve(listener);
     }
 
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.state().requests.len()
     }
 }

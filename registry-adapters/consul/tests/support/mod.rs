@@ -3,13 +3,13 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod fake;
-pub mod watching;
+pub(crate) mod fake;
+pub(crate) mod watching;
 
 use std::sync::Once;
 
 /// Installs the TLS provider, as a `main` would.
-pub fn init() {
+pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -11,20 +11,20 @@ use weft_registry::{Freshness, State, SuperviseSettings, Supervised, supervise};
 use weft_registry_consul::{ConsulRegistry, ConsulSettings};
 
 /// A watched registry.
-pub struct Watching {
+pub(crate) struct Watching {
     stream: Pin<Box<dyn Stream<Item = Supervised> + Send>>,
-    pub catalog: Catalog,
-    pub freshness: Option<Freshness>,
+    pub(crate) catalog: Catalog,
+    pub(crate) freshness: Option<Freshness>,
     /// How many services each scoped `Reset` spoke for; `None` for one of everything.
-    pub resets: Vec<Option<usize>>,
+    pub(crate) resets: Vec<Option<usize>>,
 }
 
 impl Watching {
-    pub fn new(settings: ConsulSettings) -> Self {
+    pub(crate) fn new(settings: ConsulSettings) -> Self {
         Self::with(settings, SuperviseSettings::default())
     }
 
-    pub fn with(settings: ConsulSettings, supervision: SuperviseSettings) -> Self {
+    pub(crate) fn with(settings: ConsulSettings, supervision: SuperviseSettings) -> Self {
         super::init();
         let id: RegistryId = "consul/dc1".parse().unwrap();
         let domain: TrustDomain = "weft.test".parse().unwrap();
@@ -34,7 +34,7 @@ impl Watching {
     }
 
     /// Takes what comes until `done`; fails with the last state after 20 seconds.
-    pub async fn until(&mut self, what: &str, done: impl Fn(&Watching) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Watching) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !done(self) {
             match timeout_at(deadline, self.stream.next()).await {
@@ -46,7 +46,7 @@ impl Watching {
     }
 
     /// Takes what comes for this long.
-    pub async fn during(&mut self, time: Duration) {
+    pub(crate) async fn during(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(Some(item)) = timeout_at(end, self.stream.next()).await {
             self.take(item);
@@ -69,28 +69,28 @@ impl Watching {
         }
     }
 
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.freshness.as_ref().map_or(State::Syncing, |freshness| freshness.state)
     }
 
-    pub fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let problems = self.freshness.iter().flat_map(|freshness| &freshness.problems);
         problems.map(ToString::to_string).collect()
     }
 
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         let freshness = self.freshness.as_ref();
         freshness
             .and_then(|freshness| freshness.last_error.as_ref())
             .map_or(String::new(), |e| e.message.clone())
     }
 
-    pub fn workloads(&self) -> Vec<Workload> {
+    pub(crate) fn workloads(&self) -> Vec<Workload> {
         self.catalog.snapshot().workloads().map(|workload| (**workload).clone()).collect()
     }
 
     /// The ids of a service's members, sorted.
-    pub fn members(&self, service: &str) -> Vec<String> {
+    pub(crate) fn members(&self, service: &str) -> Vec<String> {
         let key: ServiceKey = service.parse().unwrap();
         let snapshot = self.catalog.snapshot();
         let mut ids: Vec<String> = snapshot.members(&key).map(|workload| workload.id.to_string()).collect();
@@ -98,11 +98,11 @@ impl Watching {
         ids
     }
 
-    pub async fn until_synced(&mut self) {
+    pub(crate) async fn until_synced(&mut self) {
         self.until("synced", |watching| watching.state() == State::Synced).await;
     }
 
-    pub async fn until_members(&mut self, service: &str, count: usize) {
+    pub(crate) async fn until_members(&mut self, service: &str, count: usize) {
         let what = format!("{service} has {count} members");
         self.until(&what, |watching| watching.members(service).len() == count).await;
     }
