@@ -1,4 +1,5 @@
 //! The `weft-ca` process: serves, makes tokens beside itself, keeps a second one out, ends when told.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -34,13 +35,15 @@ fn command(state: &Path) -> Command {
 
 fn start(state: &Path) -> Server {
     let mut child = command(state).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let log = BufReader::new(child.stderr.take().unwrap());
+    // Owned before anything can fail: its drop ends the process.
+    let mut server = Server { child, log, address: String::new() };
     let mut seen = String::new();
     loop {
-        assert_ne!(log.read_line(&mut seen).unwrap(), 0, "it ended: {seen}");
+        assert_ne!(server.log.read_line(&mut seen).unwrap(), 0, "it ended: {seen}");
         if let Some((_, rest)) = seen.split_once("the CA serves address=") {
-            let address = rest.split_whitespace().next().unwrap().to_owned();
-            return Server { child, log, address };
+            rest.split_whitespace().next().unwrap().clone_into(&mut server.address);
+            return server;
         }
     }
 }

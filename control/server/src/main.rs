@@ -18,33 +18,19 @@ mod readiness;
 mod run;
 mod settings;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::settings::Flags;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The control plane of a Weft mesh.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "Settings come from --config, then WEFT_CONTROL_… in the environment, then --set."
-)]
-struct Args {
-    /// The settings file (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// One setting: listen=127.0.0.1:15010, admin.socket=/run/weft/admin.sock.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-}
-
 fn main() -> ExitCode {
-    match start(&Args::parse()) {
+    match start(&Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft-control: {error:#}");
@@ -53,8 +39,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: &Args) -> Result<()> {
-    let settings = settings::load(args.config.as_deref(), &args.set)?;
+fn start(flags: &Flags) -> Result<()> {
+    let settings = settings::load(flags.config.as_deref(), &flags.set)?;
     log::to_stderr(&settings)?;
     weft_identity::install_crypto_provider();
     let notify_socket = std::env::var_os("NOTIFY_SOCKET");

@@ -4,6 +4,7 @@
 //! (with `__` between levels: `WEFT_CONTROL_ADMIN__SOCKET`), and flags (`--set admin.socket=…`). Unknown keys are
 //! refused everywhere. Every error names the source, the key and what was expected.
 
+mod flags;
 mod load;
 mod registry;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use weft_model::TrustDomain;
 
+pub(crate) use flags::Flags;
 pub(crate) use load::load;
 pub(crate) use registry::RegistrySettings;
 
