@@ -48,7 +48,8 @@ impl App {
         command.args(["workload", word, "--name", name, "--version", version]);
         command.args(["--listen", &address.to_string()]);
         let process = Process::start(&format!("{name}-{version}-app"), command, directory)?;
-        eventually("the application listens", async || Ok(TcpStream::connect(address).await.ok().map(drop))).await?;
+        eventually("the application listens", async || Ok(TcpStream::connect(address).await.ok().map(drop)))
+            .await?;
         Ok(Self { process, address, name: name.to_owned(), kind })
     }
 }

@@ -220,7 +220,10 @@ impl Mesh {
         let name = format!("{}-{version}", app.name);
         let plan = ProxyPlan::new(&name, &app.name).inbound(app.address.port(), protocol);
         let proxy = self.proxy(plan).await?;
-        self.register(&format!("{name}.yaml"), &proxy.object(&app.name, version, app.address.port(), protocol))?;
+        self.register(
+            &format!("{name}.yaml"),
+            &proxy.object(&app.name, version, app.address.port(), protocol),
+        )?;
         proxy.ready().await?;
         Ok(proxy)
     }

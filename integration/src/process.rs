@@ -42,7 +42,9 @@ impl Process {
         let directory = match std::env::var_os("WEFT_BIN") {
             Some(directory) => PathBuf::from(directory),
             // A test's own executable is in <target>/debug/deps.
-            None => std::env::current_exe()?.ancestors().nth(2).context("an executable is in a directory")?.into(),
+            None => {
+                std::env::current_exe()?.ancestors().nth(2).context("an executable is in a directory")?.into()
+            }
         };
         let path = directory.join(name);
         if !path.exists() {

@@ -110,10 +110,16 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(plan: ProxyPlan, control: &str, token: Option<String>, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        plan: ProxyPlan,
+        control: &str,
+        token: Option<String>,
+        directory: &Path,
+    ) -> Result<Self> {
         let local = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (tunnel, admin, http) = (local(), local(), local());
-        let upstreams: Vec<_> = plan.upstreams.iter().map(|(service, _)| (service.clone(), local())).collect();
+        let upstreams: Vec<_> =
+            plan.upstreams.iter().map(|(service, _)| (service.clone(), local())).collect();
         let name = &plan.name;
         let top = directory.display();
         let log = if plan.quiet { "off" } else { "all" };

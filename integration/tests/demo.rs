@@ -50,7 +50,10 @@ async fn the_demo_ends_well_and_leaves_nothing() -> Result<()> {
     }
     let protocols: Vec<_> = of("call").iter().map(|call| call["protocol"].to_string()).collect();
     for wanted in ["HTTP/1.1", "gRPC", "TCP"] {
-        assert!(protocols.iter().any(|protocol| protocol.contains(wanted)), "{wanted} is missing in {protocols:?}");
+        assert!(
+            protocols.iter().any(|protocol| protocol.contains(wanted)),
+            "{wanted} is missing in {protocols:?}"
+        );
     }
     Ok(())
 }

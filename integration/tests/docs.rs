@@ -1,11 +1,13 @@
-//! What `docs/` says against what the programs say of themselves: settings, metrics, response flags, metadata keys, log lines.
+//! What `docs/` says against the code: the proxy's settings, metrics and response flags, the metadata keys, the log lines.
+//!
+//! The control plane's settings and metrics are held against the same page beside their tables, in `control/server`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tokio::process::Command;
-use weft_integration::{Mesh, MeshPlan, Process};
+use weft_integration::Process;
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -17,9 +19,15 @@ fn operations() -> Result<String> {
 
 /// What is in backticks in the first column of the table under `heading` (and, where given, under `sub`).
 fn first_column(page: &str, heading: &str, sub: Option<&str>) -> BTreeSet<String> {
-    let mut lines = page.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with("## "));
+    let mut lines =
+        page.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with("## "));
     let under: Vec<&str> = match sub {
-        Some(sub) => lines.by_ref().skip_while(|line| *line != sub).skip(1).take_while(|line| !line.starts_with("### ")).collect(),
+        Some(sub) => lines
+            .by_ref()
+            .skip_while(|line| *line != sub)
+            .skip(1)
+            .take_while(|line| !line.starts_with("### "))
+            .collect(),
         None => lines.collect(),
     };
     let names = under.iter().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -29,7 +37,10 @@ fn first_column(page: &str, heading: &str, sub: Option<&str>) -> BTreeSet<String
 fn same(what: &str, documented: &BTreeSet<String>, real: &BTreeSet<String>) {
     let missing: Vec<_> = real.difference(documented).collect();
     let invented: Vec<_> = documented.difference(real).collect();
-    assert!(missing.is_empty() && invented.is_empty(), "{what}: not documented: {missing:?}; not in the code: {invented:?}");
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "{what}: not documented: {missing:?}; not in the code: {invented:?}"
+    );
     assert!(!real.is_empty(), "{what}: nothing was compared");
 }
 
@@ -54,64 +65,14 @@ async fn the_proxys_settings_metrics_and_flags_are_documented() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_control_planes_metrics_are_documented() -> Result<()> {
-    let mesh = Mesh::start(MeshPlan::default()).await?;
-    let metrics = mesh.admin("/metrics").await?;
-    let lines = metrics.as_str().context("text")?.lines();
-    let real = lines.filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned)).collect();
-    same("metrics of weft-control", &first_column(&operations()?, "## Metrics", Some("### weft-control")), &real);
-    Ok(())
-}
-
-/// The keys that `weft-control` knows in a table of its settings, as it says when it refuses an unknown one.
-async fn known_keys(table: &str) -> Result<BTreeSet<String>> {
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("control.toml");
-    let head = format!("state_dir = \"{}\"\n", directory.path().display());
-    // A registry is one of a list; the other tables hang on the top.
-    let list = if table.starts_with("registry") { "[[registry]]\nid = \"consul/a\"\n" } else { "" };
-    let body = match table {
-        "" => "nonsense = 1\n".to_owned(),
-        "registry" => format!("{list}nonsense = 1\n"),
-        _ => format!("{list}[{table}]\nnonsense = 1\n"),
-    };
-    std::fs::write(&file, head + &body)?;
-    let output = Command::new(Process::program("weft-control")?).arg("--config").arg(&file).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = said.lines().find(|line| line.contains("nonsense")).with_context(|| format!("{table}: {said}"))?;
-    let expected = line.split_once("expected").with_context(|| line.to_owned())?.1;
-    Ok(expected.split('`').filter(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')).map(str::to_owned).collect())
-}
-
-#[tokio::test]
-async fn the_control_planes_settings_are_documented() -> Result<()> {
-    let documented = first_column(&operations()?, "## Settings", Some("### weft-control"));
-    // A key of the documentation is TABLE.KEY; everything before the last dot is a table whose keys must be the same.
-    let mut tables: BTreeSet<&str> = documented.iter().filter_map(|key| key.rsplit_once('.')).map(|(t, _)| t).collect();
-    tables.insert("");
-    for table in &tables {
-        let toml = if *table == "ca.consul" { "ca.consul.\"consul/a\"" } else { table };
-        let real: BTreeSet<String> = known_keys(toml).await?.into_iter().filter(|key| {
-            // A key that is itself a table is documented by what is in it.
-            let whole = if table.is_empty() { key.clone() } else { format!("{table}.{key}") };
-            !documented.iter().any(|known| known.starts_with(&format!("{whole}.")))
-        }).collect();
-        let here = documented.iter().filter(|key| key.rsplit_once('.').map_or("", |(table, _)| table) == *table);
-        let here: BTreeSet<String> = here.map(|key| key.rsplit('.').next().unwrap_or(key).to_owned()).collect();
-        // A table of nothing but tables has no keys of its own to compare.
-        if !real.is_empty() || !here.is_empty() {
-            same(&format!("[{table}] of weft-control"), &here, &real);
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn the_metadata_keys_are_documented() -> Result<()> {
     let page = std::fs::read_to_string(top().join("docs/consul.md"))?;
     for key in weft_model::KEYS {
-        let row = format!("| `{}` | {} | {} | {} | `{}` |", key.key, key.value, key.default, key.meaning, key.example);
+        let row = format!(
+            "| `{}` | {} | {} | {} | `{}` |",
+            key.key, key.value, key.default, key.meaning, key.example
+        );
         assert!(page.contains(&row), "docs/consul.md lacks the row\n{row}");
     }
     let rows = page.lines().skip_while(|line| !line.starts_with("| Key | Value | Default |")).skip(2);
@@ -129,7 +90,9 @@ fn the_log_lines_are_in_the_code() -> Result<()> {
     let lines = first_column(&page, "## Log lines", None);
     assert!(lines.len() > 10, "{lines:?}");
     for line in &lines {
-        for part in line.split('…').map(|part| part.trim_matches([' ', ':', ';'])).filter(|part| !part.is_empty()) {
+        for part in
+            line.split('…').map(|part| part.trim_matches([' ', ':', ';'])).filter(|part| !part.is_empty())
+        {
             assert!(sources.contains(part), "no source has {part:?} of the documented log line {line:?}");
         }
     }

@@ -54,7 +54,12 @@ impl Shop {
 }
 
 fn none_failed(outcome: &Outcome, what: &str) {
-    println!("{what}: {} calls, {} failed, {:?}", outcome.answered, outcome.failures.len(), outcome.by_version);
+    println!(
+        "{what}: {} calls, {} failed, {:?}",
+        outcome.answered,
+        outcome.failures.len(),
+        outcome.by_version
+    );
     assert!(outcome.failures.is_empty(), "{what}: {:?}", outcome.failures.first());
     assert!(outcome.answered > 100, "{what}: only {} calls", outcome.answered);
 }
@@ -91,7 +96,12 @@ async fn an_instance_that_is_killed_costs_at_most_what_was_in_flight() -> Result
     shop.api.get_mut(0).context("a proxy")?.process.kill().await?;
     a_while().await;
     let after = load.stop().await;
-    println!("proxy of v1 killed: {} calls, {} failed: {:?}", after.answered, after.failures.len(), after.failures.first());
+    println!(
+        "proxy of v1 killed: {} calls, {} failed: {:?}",
+        after.answered,
+        after.failures.len(),
+        after.failures.first()
+    );
     // Four clients have at most four requests in flight.
     assert!(after.failures.len() <= 4, "{:?}", after.failures);
     assert!(after.by_version.get("v2") > before.by_version.get("v2"));
@@ -109,7 +119,10 @@ async fn a_proxy_that_is_asked_to_stop_finishes_what_it_has() -> Result<()> {
     shop.api.get_mut(0).context("a proxy")?.start_again()?;
     shop.api.first().context("a proxy")?.ready().await?;
     let back = load.so_far().by_version.get("v1").copied();
-    eventually("v1 takes calls again", async || Ok((load.so_far().by_version.get("v1").copied() > back).then_some(()))).await?;
+    eventually("v1 takes calls again", async || {
+        Ok((load.so_far().by_version.get("v1").copied() > back).then_some(()))
+    })
+    .await?;
     none_failed(&load.stop().await, "proxy of v1 stopped and started");
     Ok(())
 }
@@ -173,7 +186,8 @@ async fn a_restarted_proxy_serves_without_a_control_plane() -> Result<()> {
 
 #[tokio::test]
 async fn short_lived_leaves_renew_under_load() -> Result<()> {
-    let shop = shop_with(MeshPlan { more: "[ca]\nleaf_ttl = \"10s\"\n".to_owned(), ..MeshPlan::default() }).await?;
+    let shop =
+        shop_with(MeshPlan { more: "[ca]\nleaf_ttl = \"10s\"\n".to_owned(), ..MeshPlan::default() }).await?;
     let load = shop.load();
     tokio::time::sleep(Duration::from_secs(25)).await;
     none_failed(&load.stop().await, "leaves of 10 s over 25 s");

@@ -38,7 +38,9 @@ async fn a_callee_with_another_identity_than_the_registry_says_is_refused() -> R
     // It proves `impostor`; the registry says that api's endpoint is `api`.
     let plan = ProxyPlan::new("api-v1", "impostor").inbound(app.address.port(), "http1");
     let callee = mesh.proxy(plan).await?;
-    let object = callee.object("api", "v1", app.address.port(), "http1").replace("identity: impostor", "identity: api");
+    let object = callee
+        .object("api", "v1", app.address.port(), "http1")
+        .replace("identity: impostor", "identity: api");
     mesh.register("api.yaml", &object)?;
     callee.ready().await?;
     let web = mesh.proxy(ProxyPlan::new("web", "web").upstream("api")).await?;
@@ -67,10 +69,12 @@ async fn an_endpoint_outside_the_mesh_needs_the_upstreams_word() -> Result<()> {
         ),
     )?;
     let plain = ProxyPlan::new("plain", "web").upstream_with("old", "plaintext = true");
-    let (strict, plain) = (mesh.proxy(ProxyPlan::new("strict", "web").upstream("old")).await?, mesh.proxy(plain).await?);
+    let (strict, plain) =
+        (mesh.proxy(ProxyPlan::new("strict", "web").upstream("old")).await?, mesh.proxy(plain).await?);
     strict.ready().await?;
     plain.ready().await?;
-    let request = || Ok::<_, anyhow::Error>(Request::get("/").header("host", "t").body(Full::<Bytes>::default())?);
+    let request =
+        || Ok::<_, anyhow::Error>(Request::get("/").header("host", "t").body(Full::<Bytes>::default())?);
     assert_eq!(http1(strict.upstream("old"), request()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(http1(plain.upstream("old"), request()?).await?.status(), StatusCode::OK);
     Ok(())
@@ -117,7 +121,8 @@ print("id", svid.spiffe_id)
 roots = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in parsed if is_ca(c) and c.issuer == c.subject)
 print("roots", len(X509Bundle.parse(TrustDomain("test.weft"), roots).x509_authorities))
 "#;
-    let output = Command::new("python3").args(["-c", script]).arg(&state).env("PYTHONPATH", packages).output().await?;
+    let output =
+        Command::new("python3").args(["-c", script]).arg(&state).env("PYTHONPATH", packages).output().await?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("id spiffe://test.weft/ns/default/sa/web"), "{said}");
@@ -154,7 +159,8 @@ async fn state_that_was_tampered_with_is_refused_by_name() -> Result<()> {
 fn find(paths: &[PathBuf], part: &str) -> Option<PathBuf> {
     for path in paths {
         if path.is_dir() {
-            let inside: Vec<_> = std::fs::read_dir(path).ok()?.filter_map(Result::ok).map(|e| e.path()).collect();
+            let inside: Vec<_> =
+                std::fs::read_dir(path).ok()?.filter_map(Result::ok).map(|e| e.path()).collect();
             if let Some(found) = find(&inside, part) {
                 return Some(found);
             }

@@ -81,13 +81,17 @@ async fn bodies_of_every_size_come_back_as_they_went() -> Result<()> {
 async fn every_method_and_status_passes() -> Result<()> {
     let pair = pair("http1").await?;
     for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS, Method::HEAD] {
-        let request =
-            Request::builder().method(method.clone()).uri("/x").header("host", "test").body(Full::default())?;
+        let request = Request::builder()
+            .method(method.clone())
+            .uri("/x")
+            .header("host", "test")
+            .body(Full::default())?;
         let response = http1(pair.web.upstream("api"), request).await?;
         assert_eq!(response.status(), StatusCode::OK, "{method}");
     }
     for status in [204, 301, 404, 418, 500, 503] {
-        let request = Request::get(format!("/status/{status}")).header("host", "test").body(Full::default())?;
+        let request =
+            Request::get(format!("/status/{status}")).header("host", "test").body(Full::default())?;
         let response = http1(pair.web.upstream("api"), request).await?;
         assert_eq!(response.status().as_u16(), status);
     }
@@ -144,7 +148,10 @@ async fn grpc_keeps_its_trailers_and_its_stream_of_messages() -> Result<()> {
     assert_eq!(grpc(&pair, "Hello").await?, (1, Some("0".to_owned())));
     assert_eq!(grpc(&pair, "Count").await?, (5, Some("0".to_owned())));
     assert_eq!(grpc(&pair, "Nothing").await?, (0, Some("12".to_owned())));
-    let counted = pair.web.metric("istio_requests_total", &["grpc_response_status=\"12\"", "request_protocol=\"grpc\""]).await?;
+    let counted = pair
+        .web
+        .metric("istio_requests_total", &["grpc_response_status=\"12\"", "request_protocol=\"grpc\""])
+        .await?;
     assert_eq!(counted, 1.0);
     Ok(())
 }
@@ -194,7 +201,9 @@ async fn an_upgrade_is_granted_and_its_bytes_flow_both_ways() -> Result<()> {
 async fn the_hundred_continue_comes_before_the_body() -> Result<()> {
     let pair = pair("http1").await?;
     let mut stream = BufReader::new(TcpStream::connect(pair.web.upstream("api")).await?);
-    stream.write_all(b"POST /echo HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n").await?;
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+        .await?;
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     assert!(line.starts_with("HTTP/1.1 100"), "{line}");

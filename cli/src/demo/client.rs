@@ -86,7 +86,8 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer> {
     if status != 200 {
         bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
     }
-    serde_json::from_slice(&body).with_context(|| format!("not an answer: {}", String::from_utf8_lossy(&body)))
+    serde_json::from_slice(&body)
+        .with_context(|| format!("not an answer: {}", String::from_utf8_lossy(&body)))
 }
 
 /// One unary gRPC call; the status in the trailers must be 0.

@@ -49,7 +49,10 @@ impl Registration {
         let response = request.send().await?;
         let status = response.status();
         if !status.is_success() {
-            bail!("Consul answered {status} to PUT {url}: {}", response.text().await.unwrap_or_default().trim());
+            bail!(
+                "Consul answered {status} to PUT {url}: {}",
+                response.text().await.unwrap_or_default().trim()
+            );
         }
         Ok(())
     }

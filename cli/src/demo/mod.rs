@@ -143,11 +143,17 @@ async fn keep(stage: &Stage, reporter: Reporter) -> Result<()> {
     let web = stage.member("web")?;
     let socket = stage.socket();
     let lines = [
-        format!("curl http://{}/                      # web -> api, balanced over v1 and v2", web.upstream("api")?),
+        format!(
+            "curl http://{}/                      # web -> api, balanced over v1 and v2",
+            web.upstream("api")?
+        ),
         format!("curl http://127.0.0.1:{}/metrics     # web's proxy; /config_dump and /ready too", web.admin),
         format!("weft --control {} status", socket.display()),
         format!("weft --control {} get workloads", socket.display()),
-        format!("ls {}                                # settings, registry files, logs", stage.path().display()),
+        format!(
+            "ls {}                                # settings, registry files, logs",
+            stage.path().display()
+        ),
     ];
     reporter.say(&Event::Scene { title: "Try it; Ctrl-C ends it" });
     for text in lines {

@@ -85,7 +85,8 @@ impl Reporter {
             Event::Load { during, calls, failed, p50_ms, p99_ms, answered_by, first_failure } => {
                 let by: Vec<String> = answered_by.iter().map(|(who, n)| format!("{who} {n}")).collect();
                 let failed = self.verdict(*failed == 0, &format!("{failed} failed"));
-                let why = first_failure.as_ref().map_or(String::new(), |why| format!("\n    first failure: {why}"));
+                let why =
+                    first_failure.as_ref().map_or(String::new(), |why| format!("\n    first failure: {why}"));
                 format!(
                     "  {during}: {calls} calls, {failed}, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms ({}){why}",
                     by.join(", ")
@@ -97,12 +98,18 @@ impl Reporter {
             Event::Note { text } => format!("  {text}"),
             Event::Refused { who, refused, caller_saw, proxy_says } => {
                 let verdict = self.verdict(*refused, if *refused { "refused" } else { "LET IN" });
-                format!("  {who}: {verdict}\n    the caller saw: {caller_saw}\n    the proxy says: {proxy_says}")
+                format!(
+                    "  {who}: {verdict}\n    the caller saw: {caller_saw}\n    the proxy says: {proxy_says}"
+                )
             }
-            Event::Failed { scene, error } => format!("  {}: {error}", self.verdict(false, &format!("{scene} failed"))),
+            Event::Failed { scene, error } => {
+                format!("  {}: {error}", self.verdict(false, &format!("{scene} failed")))
+            }
             Event::Summary { calls, failed, scenes_failed, seconds, ok } => {
                 let verdict = self.verdict(*ok, if *ok { "all is well" } else { "NOT well" });
-                format!("\n{verdict}: {calls} calls, {failed} failed, {scenes_failed} scenes failed, {seconds:.1} s")
+                format!(
+                    "\n{verdict}: {calls} calls, {failed} failed, {scenes_failed} scenes failed, {seconds:.1} s"
+                )
             }
         }
     }
@@ -120,13 +127,22 @@ mod tests {
     fn the_summary_is_one_json_object_with_the_promised_fields() {
         let summary = Event::Summary { calls: 3, failed: 0, scenes_failed: 0, seconds: 1.0, ok: true };
         let json = serde_json::to_value(&summary).unwrap();
-        assert_eq!((json["event"].as_str(), json["calls"].as_u64(), json["failed"].as_u64()), (Some("summary"), Some(3), Some(0)));
+        assert_eq!(
+            (json["event"].as_str(), json["calls"].as_u64(), json["failed"].as_u64()),
+            (Some("summary"), Some(3), Some(0))
+        );
     }
 
     #[test]
     fn people_get_no_escape_codes_where_there_is_no_terminal() {
         let reporter = Reporter { json: false, style: Style { colour: false } };
-        let words = reporter.words(&Event::Summary { calls: 3, failed: 1, scenes_failed: 0, seconds: 1.0, ok: false });
+        let words = reporter.words(&Event::Summary {
+            calls: 3,
+            failed: 1,
+            scenes_failed: 0,
+            seconds: 1.0,
+            ok: false,
+        });
         assert!(!words.contains('\x1b') && words.contains("1 failed"), "{words}");
     }
 }

@@ -19,7 +19,12 @@ const BEFORE_AND_AFTER: Duration = Duration::from_millis(1500);
 
 /// `web` calls everybody, over every protocol.
 pub(super) async fn calls(stage: &Stage) -> Result<Vec<Event>> {
-    Ok(vec![call_api(stage, "v1").await?, call_api(stage, "v2").await?, call_greeter(stage).await?, call_store(stage).await?])
+    Ok(vec![
+        call_api(stage, "v1").await?,
+        call_api(stage, "v2").await?,
+        call_greeter(stage).await?,
+        call_store(stage).await?,
+    ])
 }
 
 async fn call_api(stage: &Stage, version: &str) -> Result<Event> {
@@ -126,7 +131,9 @@ pub(super) async fn endpoint_leaves(stage: &Stage) -> Result<Vec<Event>> {
     let end = load.answered_by().get("v1").copied().unwrap_or(0);
     let load = load.stop("an endpoint leaves and comes back").await;
     if before == 0 || after != before || end == after {
-        bail!("calls did not move: v1 had {before} before it left, {after} while it was gone, {end} at the end");
+        bail!(
+            "calls did not move: v1 had {before} before it left, {after} while it was gone, {end} at the end"
+        );
     }
     Ok(vec![left, back, load])
 }
@@ -142,7 +149,8 @@ async fn wait_for_endpoints(stage: &Stage, count: usize) -> Result<()> {
     loop {
         let (_, dump) = stage.admin(web, "/config_dump").await?;
         let dump: serde_json::Value = serde_json::from_str(&dump)?;
-        let api = dump["services"].as_array().and_then(|all| all.iter().find(|s| s["service"] == "default/api"));
+        let api =
+            dump["services"].as_array().and_then(|all| all.iter().find(|s| s["service"] == "default/api"));
         let found = api.and_then(|api| api["endpoints"].as_array()).map_or(0, Vec::len);
         if found == count {
             return Ok(());
@@ -174,7 +182,8 @@ pub(super) async fn control_plane_killed(stage: &mut Stage) -> Result<Vec<Event>
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let text = format!("{proxies} proxies connected and in sync {:.0} ms after its restart", milliseconds(start));
+    let text =
+        format!("{proxies} proxies connected and in sync {:.0} ms after its restart", milliseconds(start));
     tokio::time::sleep(BEFORE_AND_AFTER / 2).await;
     Ok(vec![Event::Note { text }, load.stop("the control plane is killed and comes back").await])
 }
@@ -183,9 +192,10 @@ pub(super) async fn control_plane_killed(stage: &mut Stage) -> Result<Vec<Event>
 pub(super) async fn strangers(stage: &Stage) -> Result<Vec<Event>> {
     let tunnel = local(stage.member("api-v1")?.tunnel);
     let mut events = Vec::new();
-    for (who, papers) in
-        [("a caller without a certificate", None), ("a caller from another trust domain", Some(foreign_papers()?))]
-    {
+    for (who, papers) in [
+        ("a caller without a certificate", None),
+        ("a caller from another trust domain", Some(foreign_papers()?)),
+    ] {
         let before = refusals(stage).await?;
         let knocked = knock(tunnel, papers).await;
         // The proxy counts the refusal when its side of the handshake has ended, a moment after the caller saw it.

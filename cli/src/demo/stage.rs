@@ -41,7 +41,9 @@ impl Member {
     /// The upstream listener that leads to `service`.
     pub(super) fn upstream(&self, service: &str) -> Result<SocketAddr> {
         let found = self.upstreams.iter().find(|(name, _)| *name == service);
-        found.map(|(_, port)| local(*port)).with_context(|| format!("{} has no upstream {service}", self.name))
+        found
+            .map(|(_, port)| local(*port))
+            .with_context(|| format!("{} has no upstream {service}", self.name))
     }
 
     /// The workload as an object of the file registry.
@@ -72,7 +74,8 @@ impl Stage {
     /// `consul` adds that Consul as a second registry, in which `api-v2` is then registered.
     pub(super) fn new(consul: Option<&str>) -> Result<Self> {
         let mut ports = Ports::default();
-        let binaries = std::env::current_exe()?.parent().context("an executable is in a directory")?.to_owned();
+        let binaries =
+            std::env::current_exe()?.parent().context("an executable is in a directory")?.to_owned();
         let directory = tempfile::Builder::new().prefix("weft-demo-").tempdir()?;
         std::fs::create_dir(directory.path().join("registry"))?;
         let stage = Self {
@@ -116,7 +119,8 @@ impl Stage {
             self.control_address
         );
         if let Some(url) = consul {
-            settings += &format!("\n[[registry]]\nid = \"consul/demo\"\n[registry.consul]\naddress = \"{url}\"\n");
+            settings +=
+                &format!("\n[[registry]]\nid = \"consul/demo\"\n[registry.consul]\naddress = \"{url}\"\n");
         }
         settings
     }
@@ -129,11 +133,14 @@ impl Stage {
     /// Writes the registry's file for `service` with all its members but `without`; in one step, as an editor would.
     pub(super) fn register(&self, service: &str, without: Option<&str>) -> Result<()> {
         let here = |member: &&Member| {
-            member.service == service && Some(member.name) != without && !self.elsewhere.contains(&member.name)
+            member.service == service
+                && Some(member.name) != without
+                && !self.elsewhere.contains(&member.name)
         };
         let objects: Vec<String> = self.members.iter().filter(here).map(Member::object).collect();
         self.write(&format!("registry/.{service}.new"), &objects.join("---\n"))?;
-        let name = |prefix: &str, suffix: &str| self.path().join(format!("registry/{prefix}{service}{suffix}"));
+        let name =
+            |prefix: &str, suffix: &str| self.path().join(format!("registry/{prefix}{service}{suffix}"));
         Ok(std::fs::rename(name(".", ".new"), name("", ".yaml"))?)
     }
 
@@ -182,7 +189,11 @@ impl Stage {
                 member.upstreams.iter().map(|(to, port)| format!("{to} at 127.0.0.1:{port}")).collect();
             let detail = format!(
                 "{} {} on 127.0.0.1:{}, its proxy on :{} {}",
-                member.protocol, member.version, member.app, member.tunnel, upstreams.join(", ")
+                member.protocol,
+                member.version,
+                member.app,
+                member.tunnel,
+                upstreams.join(", ")
             );
             reporter.say(&Event::Started { what: member.name.to_owned(), detail });
         }
@@ -203,7 +214,14 @@ impl Stage {
         };
         let listen = local(member.app).to_string();
         let mut arguments = vec![
-            "workload", kind, "--name", member.service, "--version", member.version, "--listen", &listen,
+            "workload",
+            kind,
+            "--name",
+            member.service,
+            "--version",
+            member.version,
+            "--listen",
+            &listen,
         ];
         let upstream = member.upstreams.first().map(|(_, port)| format!("http://127.0.0.1:{port}"));
         if let Some(upstream) = upstream.as_ref().filter(|_| kind == "http") {
@@ -269,10 +287,10 @@ impl Stage {
 
     /// The first of our processes that has ended although nobody asked it to.
     pub(super) fn casualty(&mut self) -> Option<String> {
-        let ended = self.others.iter_mut().find_map(|(name, process)| {
-            process.ended().map(|status| format!("{name} ended with {status}:\n{}", process.last_words()))
-        });
-        ended
+        self.others.iter_mut().find_map(|(name, process)| {
+            let status = process.ended()?;
+            Some(format!("{name} ended with {status}:\n{}", process.last_words()))
+        })
     }
 
     /// Ends every process, proxies first, and removes the directory.

@@ -63,8 +63,10 @@ pub(super) async fn serve(serve: Serve) -> Result<()> {
 async fn answer(serve: Serve, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let caller = super::http::caller(&head.headers).unwrap_or_default().to_owned();
-    let asked: Option<HelloRequest> = body.collect().await.ok().and_then(|body| unframe(body.to_bytes()).ok());
-    let reply = |message: String| HelloReply { message, caller: caller.clone(), version: serve.version.clone() };
+    let asked: Option<HelloRequest> =
+        body.collect().await.ok().and_then(|body| unframe(body.to_bytes()).ok());
+    let reply =
+        |message: String| HelloReply { message, caller: caller.clone(), version: serve.version.clone() };
     Ok(match (head.uri.path(), asked) {
         ("/weft.demo.v1.Greeter/Hello", Some(asked)) => {
             response(vec![reply(format!("hello {} from {}", asked.name, serve.name))], 0)

@@ -80,7 +80,11 @@ async fn client(address: SocketAddr, first: Instant, pause: Duration, end: Insta
 }
 
 async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
-    stream.write_all(b"GET /bench HTTP/1.1\r\nhost: bench.weft\r\nuser-agent: weft-bench\r\naccept: */*\r\n\r\n").await?;
+    stream
+        .write_all(
+            b"GET /bench HTTP/1.1\r\nhost: bench.weft\r\nuser-agent: weft-bench\r\naccept: */*\r\n\r\n",
+        )
+        .await?;
     buffer.clear();
     let body = loop {
         if stream.read_buf(buffer).await? == 0 {

@@ -24,14 +24,19 @@ pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
 }
 
 /// Counts the system calls of some processes while `work` runs. `None` where there is no strace.
-pub(crate) async fn system_calls<T>(pids: &[u32], work: impl Future<Output = Result<T>>) -> Result<Option<(u64, T)>> {
+pub(crate) async fn system_calls<T>(
+    pids: &[u32],
+    work: impl Future<Output = Result<T>>,
+) -> Result<Option<(u64, T)>> {
     let output = tempfile::NamedTempFile::new()?;
     let mut command = Command::new("strace");
     command.args(["-f", "-c", "-o"]).arg(output.path()).kill_on_drop(true);
     for pid in pids {
         command.args(["-p", &pid.to_string()]);
     }
-    let Ok(mut strace) = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn() else {
+    let Ok(mut strace) =
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()
+    else {
         return Ok(None);
     };
     tokio::time::sleep(Duration::from_millis(700)).await;

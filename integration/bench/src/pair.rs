@@ -83,7 +83,10 @@ async fn sample(plan: &Plan, pair: &Pair) -> Result<Sample> {
     let run = generator::run(pair.entry, plan.rate, plan.connections, plan.duration()).await?;
     let used = cpu()? - before;
     if run.own_lateness > TOO_LATE {
-        bail!("the generator was {:?} late by its own fault: the machine is too busy to measure", run.own_lateness);
+        bail!(
+            "the generator was {:?} late by its own fault: the machine is too busy to measure",
+            run.own_lateness
+        );
     }
     Ok(Sample {
         requests: run.latencies.len() as u64,

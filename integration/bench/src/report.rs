@@ -25,7 +25,13 @@ impl fmt::Display for Sample {
         write!(
             f,
             "{:>7} requests, {} failed, {:>6.1} us CPU each, p50 {:>6.0} us, p99 {:>6.0} us, p99.9 {:>6.0} us, {:>6.1} MiB",
-            self.requests, self.failed, self.cpu_us_per_request, self.p50_us, self.p99_us, self.p999_us, self.resident_mib
+            self.requests,
+            self.failed,
+            self.cpu_us_per_request,
+            self.p50_us,
+            self.p99_us,
+            self.p999_us,
+            self.resident_mib
         )
     }
 }
@@ -118,7 +124,9 @@ impl Report {
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{} ({cores} cores for this process), kernel {}", model.unwrap_or_default(), kernel.trim())

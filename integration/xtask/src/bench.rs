@@ -21,9 +21,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("NOT MEASURED: {reason}");
     }
     let mut build = Command::new("cargo");
-    build.args(["build", "--profile", "dist", "-p", "weft-proxy", "-p", "weft-control", "-p", "weft", "-p", "weft-bench"]);
+    build.args([
+        "build",
+        "--profile",
+        "dist",
+        "-p",
+        "weft-proxy",
+        "-p",
+        "weft-control",
+        "-p",
+        "weft",
+        "-p",
+        "weft-bench",
+    ]);
     process::run(build.current_dir(cache::checkout()))?;
     let binaries = test::target_directory()?.join("dist");
     let mut bench = Command::new(binaries.join("weft-bench"));
-    process::run(bench.args(&args.rest).envs(variables).env("WEFT_BIN", &binaries).current_dir(cache::checkout()))
+    process::run(
+        bench.args(&args.rest).envs(variables).env("WEFT_BIN", &binaries).current_dir(cache::checkout()),
+    )
 }

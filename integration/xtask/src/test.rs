@@ -27,7 +27,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("NOT AVAILABLE: {reason}");
     }
     // End-to-end tests start the same binaries that a user starts.
-    process::run(Command::new("cargo").args(["build", "--workspace", "--bins"]).current_dir(cache::checkout()))?;
+    process::run(
+        Command::new("cargo").args(["build", "--workspace", "--bins"]).current_dir(cache::checkout()),
+    )?;
 
     let report = tempfile::NamedTempFile::new()?;
     let mut command = Command::new("cargo");
@@ -56,7 +58,10 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     let mut command = Command::new("cargo");
     command.args(["metadata", "--format-version=1", "--no-deps"]).current_dir(cache::checkout());
     let metadata: serde_json::Value = serde_json::from_str(&process::quiet(&mut command)?)?;
-    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target directory")
+    metadata["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .context("cargo metadata names no target directory")
 }
 
 #[derive(Default)]
@@ -87,7 +92,8 @@ fn counted(command: &mut Command) -> Result<Sum> {
 /// `test result: ok. 12 passed; 0 failed; …` -> (12, 0).
 fn result_line(line: &str) -> Option<(u64, u64)> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
-    let number = |word: &str| counts.split("; ").find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok());
+    let number =
+        |word: &str| counts.split("; ").find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok());
     Some((number("passed")?, number("failed")?))
 }
 

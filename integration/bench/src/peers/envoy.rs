@@ -11,11 +11,15 @@ use crate::certificates::Files;
 pub(super) fn start(backend: SocketAddr, files: &Files, directory: &Path) -> Result<Option<Pair>> {
     let Some(program) = variable_path("WEFT_ENVOY") else { return Ok(None) };
     let (entry, middle) = (local(), local());
-    let (upstream, downstream) = (context(files, "Upstream", "sni: bench.weft,"), context(files, "Downstream", "require_client_certificate: true,"));
+    let (upstream, downstream) = (
+        context(files, "Upstream", "sni: bench.weft,"),
+        context(files, "Downstream", "require_client_certificate: true,"),
+    );
     let mut halves = Vec::new();
-    for (name, listen, tls, to, to_tls) in
-        [("envoy-out", entry, "", middle, upstream.as_str()), ("envoy-in", middle, downstream.as_str(), backend, "")]
-    {
+    for (name, listen, tls, to, to_tls) in [
+        ("envoy-out", entry, "", middle, upstream.as_str()),
+        ("envoy-in", middle, downstream.as_str(), backend, ""),
+    ] {
         let file = directory.join(format!("{name}.yaml"));
         std::fs::write(&file, bootstrap(listen, tls, to, to_tls))?;
         let file = file.display().to_string();
@@ -26,7 +30,8 @@ pub(super) fn start(backend: SocketAddr, files: &Files, directory: &Path) -> Res
 }
 
 fn bootstrap(listen: SocketAddr, tls: &str, to: SocketAddr, to_tls: &str) -> String {
-    let address = |a: SocketAddr| format!("{{socket_address: {{address: {}, port_value: {}}}}}", a.ip(), a.port());
+    let address =
+        |a: SocketAddr| format!("{{socket_address: {{address: {}, port_value: {}}}}}", a.ip(), a.port());
     format!(
         "static_resources:
   listeners:

@@ -49,7 +49,10 @@ pub(crate) fn version(name: &str) -> String {
         let program = variable_path(variable)?;
         let output = std::process::Command::new(program).arg(argument).output().ok()?;
         let said = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&said).lines().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+        String::from_utf8_lossy(&said)
+            .lines()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| line.trim().to_owned())
     };
     let said = match name {
         "weft" => Some(format!("weft-proxy {}", env!("CARGO_PKG_VERSION"))),
@@ -75,7 +78,11 @@ fn half(name: &str, program: &Path, arguments: &[&str], directory: &Path) -> Res
 
 fn pair(entry: SocketAddr, halves: Vec<Process>) -> Result<Pair> {
     let pids = halves.iter().map(Process::pid).collect::<Result<_>>()?;
-    Ok(Pair { entry, pids, _keep: halves.into_iter().map(|half| Box::new(half) as Box<dyn std::any::Any>).collect() })
+    Ok(Pair {
+        entry,
+        pids,
+        _keep: halves.into_iter().map(|half| Box::new(half) as Box<dyn std::any::Any>).collect(),
+    })
 }
 
 fn local() -> SocketAddr {

@@ -36,7 +36,8 @@ pub(super) fn start(backend: SocketAddr, files: &Files, directory: &Path) -> Res
         );
         let file = prefix.join("nginx.conf");
         std::fs::write(&file, text)?;
-        let arguments = ["-p", &top.to_string(), "-c", &file.display().to_string(), "-e", &format!("{top}/start.log")];
+        let arguments =
+            ["-p", &top.to_string(), "-c", &file.display().to_string(), "-e", &format!("{top}/start.log")];
         halves.push(half(name, &program, &arguments, directory)?);
     }
     pair(entry, halves).map(Some)

@@ -9,7 +9,8 @@ use super::Pair;
 
 pub(super) async fn start(backend: SocketAddr) -> Result<Pair> {
     let mesh = Mesh::start(MeshPlan::default()).await?;
-    let callee = mesh.proxy(ProxyPlan::new("bench-1", "bench").quiet().inbound(backend.port(), "http1")).await?;
+    let callee =
+        mesh.proxy(ProxyPlan::new("bench-1", "bench").quiet().inbound(backend.port(), "http1")).await?;
     mesh.register("bench.yaml", &callee.object("bench", "v1", backend.port(), "http1"))?;
     callee.ready().await?;
     let caller = mesh.proxy(ProxyPlan::new("caller", "caller").quiet().upstream("bench")).await?;

@@ -43,16 +43,16 @@ const NO_DIRECT: &[(&str, &[&str])] = &[
 /// What must not be reachable from a crate at all.
 const NO_PATH: &[(&str, &[&str])] = &[
     ("weft-model", &["tokio", "tonic", "prost", "kube"]),
-    ("weft-proxy", &["kube", "consulrs", "weft-xds", "weft-control", "weft-registry", "weft-registry-consul"]),
+    (
+        "weft-proxy",
+        &["kube", "consulrs", "weft-xds", "weft-control", "weft-registry", "weft-registry-consul"],
+    ),
     ("weft", &["consulrs", "kube", "weft-registry-consul"]),
     ("weft-xds-client", &["kube", "consulrs", "weft-registry"]),
 ];
 
 /// Who alone may depend on these directly.
-const ONLY_IN: &[(&str, &str)] = &[
-    ("consulrs", "weft-registry-consul"),
-    ("rustify", "weft-registry-consul"),
-];
+const ONLY_IN: &[(&str, &str)] = &[("consulrs", "weft-registry-consul"), ("rustify", "weft-registry-consul")];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -99,8 +99,11 @@ struct Graph {
 /// Fails with every arrow that is not allowed.
 pub(super) fn check() -> Result<()> {
     let mut command = Command::new("cargo");
-    command.args(["metadata", "--format-version=1", "--all-features", "--locked"]).current_dir(cache::checkout());
-    let metadata: Metadata = serde_json::from_str(&process::quiet(&mut command)?).context("reading cargo metadata")?;
+    command
+        .args(["metadata", "--format-version=1", "--all-features", "--locked"])
+        .current_dir(cache::checkout());
+    let metadata: Metadata =
+        serde_json::from_str(&process::quiet(&mut command)?).context("reading cargo metadata")?;
     let wrong = violations(&graph(&metadata));
     if !wrong.is_empty() {
         bail!("{}", wrong.join("; "));
@@ -109,7 +112,8 @@ pub(super) fn check() -> Result<()> {
 }
 
 fn graph(metadata: &Metadata) -> Graph {
-    let names: BTreeMap<&str, &str> = metadata.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
+    let names: BTreeMap<&str, &str> =
+        metadata.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
     let name = |id: &str| names.get(id).copied().unwrap_or(id).to_owned();
     let ours = metadata.workspace_members.iter().map(|id| name(id)).collect();
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -22,7 +22,10 @@ pub(crate) fn run() -> Result<()> {
     };
     let results = [
         ("formatting", cargo(&["fmt", "--all", "--check"])),
-        ("lints", cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])),
+        (
+            "lints",
+            cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]),
+        ),
         ("arrows", arrows::check()),
         ("dependencies", dependencies()),
     ];
@@ -48,7 +51,9 @@ pub(crate) fn run() -> Result<()> {
 fn dependencies() -> Result<()> {
     let place = cache::once(&format!("cargo-deny-{CARGO_DENY}"), |draft| {
         let mut command = Command::new("cargo");
-        command.args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"]).arg(draft);
+        command
+            .args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
+            .arg(draft);
         process::patient("building cargo-deny", &mut command)
     })?;
     let deny = |checks: &[&str]| {

@@ -23,10 +23,18 @@ pub(super) fn print() -> Result<()> {
         }
         let production = production(&text);
         files.push((production.len(), name.clone()));
-        functions.extend(lengths_of_functions(&production).into_iter().map(|(n, f)| (n, format!("{name}: {f}"))));
+        functions
+            .extend(lengths_of_functions(&production).into_iter().map(|(n, f)| (n, format!("{name}: {f}"))));
     }
-    println!("\n{} source files, {} production lines", files.len(), files.iter().map(|(n, _)| n).sum::<usize>());
-    println!("without a header: {}", if headless.is_empty() { "none".to_owned() } else { headless.join(", ") });
+    println!(
+        "\n{} source files, {} production lines",
+        files.len(),
+        files.iter().map(|(n, _)| n).sum::<usize>()
+    );
+    println!(
+        "without a header: {}",
+        if headless.is_empty() { "none".to_owned() } else { headless.join(", ") }
+    );
     longest("longest files", files);
     longest("longest functions", functions);
     println!();
@@ -73,7 +81,9 @@ fn lengths_of_functions(lines: &[&str]) -> Vec<Length> {
         };
         let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let close = format!("{}}}", &line[..line.len() - code.len()]);
-        let end = lines[start..].iter().position(|line| *line == close || line.ends_with(';') && line.starts_with(code));
+        let end = lines[start..]
+            .iter()
+            .position(|line| *line == close || line.ends_with(';') && line.starts_with(code));
         if let Some(length) = end {
             found.push((length + 1, name));
         }

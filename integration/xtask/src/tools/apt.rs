@@ -76,7 +76,8 @@ pub(super) fn unpack(suite: &str, package: &str, file: &str, folder: &Path) -> R
         .with_context(|| format!("apt-get download {package} left no .deb"))?;
     process::run(Command::new("dpkg").arg("-x").arg(archive).arg(at("tree")))?;
     let name = Path::new(file).file_name().context("a file has a name")?;
-    std::fs::copy(at("tree").join(file), folder.join(name)).with_context(|| format!("{package} has no {file}"))?;
+    std::fs::copy(at("tree").join(file), folder.join(name))
+        .with_context(|| format!("{package} has no {file}"))?;
     Ok(())
 }
 

