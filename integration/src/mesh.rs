@@ -104,6 +104,11 @@ impl Mesh {
         }
     }
 
+    /// Changes what the control plane is started with, from its next start on.
+    pub fn change_plan(&mut self, change: impl FnOnce(&mut MeshPlan)) {
+        change(&mut self.plan);
+    }
+
     /// The control plane's process.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! A proxy of the tests, from a plan to a running process.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{Process, eventually, free_port};
@@ -19,6 +20,7 @@ pub struct ProxyPlan {
     upstreams: Vec<(String, String)>,
     more: String,
     identity: Option<String>,
+    pins: Vec<String>,
     http: bool,
     quiet: bool,
 }
@@ -33,6 +35,7 @@ impl ProxyPlan {
             upstreams: Vec::new(),
             more: String::new(),
             identity: None,
+            pins: Vec::new(),
             http: false,
             quiet: false,
         }
@@ -69,6 +72,13 @@ impl ProxyPlan {
     #[must_use]
     pub fn identity_table(mut self, toml: &str) -> Self {
         self.identity = Some(toml.to_owned());
+        self
+    }
+
+    /// Knows the control plane by this root: for those who prove themselves without a join token.
+    #[must_use]
+    pub fn pin(mut self, root_sha256: &str) -> Self {
+        self.pins.push(root_sha256.to_owned());
         self
     }
 
@@ -120,11 +130,11 @@ impl Proxy {
         let (tunnel, admin, http) = (local(), local(), local());
         let upstreams: Vec<_> =
             plan.upstreams.iter().map(|(service, _)| (service.clone(), local())).collect();
-        let name = &plan.name;
+        let ProxyPlan { name, pins, .. } = &plan;
         let top = directory.display();
         let log = if plan.quiet { "off" } else { "all" };
         let mut toml = format!(
-            "state_dir = \"{top}/{name}\"\n[control]\naddresses = [\"{control}\"]\n[tunnel]\nlisten = \"{tunnel}\"\n\
+            "state_dir = \"{top}/{name}\"\n[control]\naddresses = [\"{control}\"]\nroot_sha256 = {pins:?}\n[tunnel]\nlisten = \"{tunnel}\"\n\
              [admin]\nlisten = \"{admin}\"\n[workload]\napp = \"{name}\"\n\
              [access_log]\nmode = \"{log}\"\nformat = \"json\"\noutput = \"{top}/{name}.access.log\"\n"
         );
@@ -209,6 +219,20 @@ impl Proxy {
         self.http
     }
 
+    /// The endpoints of `service` that it knows, by instance id.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn endpoints(&self, service: &str) -> Result<BTreeMap<String, Value>> {
+        let dump: Value = serde_json::from_str(&self.admin("/config_dump").await?.1)?;
+        let service =
+            dump["services"].as_array().and_then(|all| all.iter().find(|s| s["service"] == service));
+        let endpoints =
+            service.and_then(|service| service["endpoints"].as_array()).cloned().unwrap_or_default();
+        let by_id = |endpoint: Value| Some((endpoint["id"].as_str()?.to_owned(), endpoint));
+        Ok(endpoints.into_iter().filter_map(by_id).collect())
+    }
+
     /// Every line of its access log.
     pub fn access_log(&self) -> Vec<Value> {
         let path = self.directory.join(format!("{}.access.log", self.plan.name));
@@ -225,6 +249,16 @@ impl Proxy {
             self.plan.name,
             self.tunnel.port()
         )
+    }
+
+    /// This proxy's workload as Consul's HTTP API takes it at `agent/service/register`.
+    pub fn definition(&self, service: &str, version: &str, port: u16, protocol: &str) -> Value {
+        json!({
+            "ID": self.plan.name, "Name": service, "Address": "127.0.0.1", "Port": port,
+            "Meta": {
+                "weft-protocol": protocol, "weft-version": version, "weft-tunnel": self.tunnel.port().to_string(),
+            },
+        })
     }
 }
 

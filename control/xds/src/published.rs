@@ -3,12 +3,15 @@
 //! A stream that is a few publications behind looks only at what these changed; one that is further behind than the log
 //! reaches compares its subscriptions. So the cost of one change does not depend on how much exists, and a slow
 //! client costs a number, not a queue.
+//!
+//! After a start some registries may not have been heard yet. What is missing may then be theirs, and is *undecided*: it
+//! is neither removed nor called absent until everything was heard ([`Published::all_heard`]).
 
 use std::sync::Arc;
 
-use imbl::Vector;
+use imbl::{OrdSet, Vector};
 use weft_model::{Changes, Revision, Snapshot};
-use weft_proto::TrustBundle;
+use weft_proto::{ResourceType, TrustBundle};
 
 use crate::resource_set::ResourceSet;
 
@@ -55,20 +58,63 @@ pub struct Published {
     // The last of these led to `sequence`, the one before it to `sequence - 1`, and so on.
     log: Vector<Arc<Changed>>,
     logged_names: usize,
+    // While something was not heard yet.
+    unheard: Option<Unheard>,
+}
+
+/// What is known of absence while a registry was not heard yet.
+#[derive(Debug, Clone, Default)]
+struct Unheard {
+    // Workloads that registries which were heard have since removed, or taken out of a service: gone, not unknown.
+    withdrawn: OrdSet<Arc<str>>,
 }
 
 /// Publications that are remembered: at the most 10 ms apart that is 2.5 s, longer than any healthy client is behind.
 const LOG_LENGTH: usize = 256;
 /// Names in all remembered publications. Beyond it a comparison is cheaper than the log.
 const LOG_NAMES: usize = 65_536;
+/// Withdrawn workloads that are remembered. One that is forgotten is undecided again, which takes nothing away.
+const WITHDRAWN: usize = 65_536;
 
 impl Published {
+    /// Nothing yet, of a process that has registries to hear which left nothing on disk either.
+    pub fn unheard() -> Published {
+        Published { unheard: Some(Unheard::default()), ..Published::default() }
+    }
+
+    /// The same once everything was heard: what is not there does not exist.
+    #[must_use]
+    pub fn all_heard(self) -> Published {
+        Published { unheard: None, ..self }
+    }
+
+    /// Whether everything that can exist was heard.
+    pub fn is_complete(&self) -> bool {
+        self.unheard.is_none()
+    }
+
+    /// Whether a name that this publication does not show may exist all the same, in a registry not heard yet.
+    ///
+    /// A service may be in several registries, so that its removal by one says nothing of the others. A workload has
+    /// one orchestrator: who removes it knows.
+    pub fn is_undecided(&self, kind: ResourceType, name: &str) -> bool {
+        let Some(unheard) = &self.unheard else { return false };
+        match kind {
+            ResourceType::TrustBundle => false,
+            ResourceType::Service => self.resources.service(name).is_none(),
+            ResourceType::Workload => !unheard.withdrawn.contains(name),
+        }
+    }
+
     /// The next publication: `snapshot` differs from the one before by `changes`; `bundles` are all there are.
     #[must_use]
     pub fn advance(&self, snapshot: &Snapshot, changes: &Changes, bundles: &[TrustBundle]) -> Published {
         let (resources, changed) = self.resources.advance(snapshot, changes, bundles);
         let mut next = Published { resources, revision: snapshot.revision, ..self.clone() };
         next.sequence += 1;
+        if let Some(unheard) = &mut next.unheard {
+            changed.workloads.iter().for_each(|workload| unheard.note(workload, &next.resources));
+        }
         next.logged_names += changed.len();
         next.log.push_back(Arc::new(changed));
         while next.log.len() > LOG_LENGTH || next.logged_names > LOG_NAMES {
@@ -88,6 +134,20 @@ impl Published {
         let behind = usize::try_from(self.sequence.checked_sub(sequence)?).ok()?;
         let skip = self.log.len().checked_sub(behind)?;
         Some(self.log.iter().skip(skip).map(Arc::as_ref))
+    }
+}
+
+impl Unheard {
+    fn note(&mut self, changed: &ChangedWorkload, resources: &ResourceSet) {
+        let now = resources.services_of(&changed.name);
+        if changed.services.iter().all(|service| now.contains(service)) {
+            self.withdrawn.remove(&changed.name);
+            return;
+        }
+        if self.withdrawn.len() >= WITHDRAWN {
+            self.withdrawn.remove_min();
+        }
+        self.withdrawn.insert(changed.name.clone());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Client and server state machines against each other, with random changes, delays, refusals, reconnects and restarts.
+//! Client and server state machines against each other, with random changes, delays, refusals, reconnects and restarts,
+//! also into a process that has not heard one of its two registries yet: that one takes nothing away until it has.
 //!
 //! When everything is delivered the client holds what the server shows it, but for what it refused. The messages go
 //! through two queues that are delivered in any interleaving, each in its own order, as on a connection.
@@ -9,12 +10,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Service, ServiceKey,
+    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Scope, Service, ServiceKey,
     Tunnel, Workload,
 };
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use weft_proto::{ResourceType, TrustBundle};
-use weft_xds::{Published, Stream, StreamSettings};
+use weft_xds::{Published, Stream, StreamSettings, TypeStatus};
 use weft_xds_client::{Client, Update};
 
 const SERVICES: usize = 4;
@@ -42,6 +43,10 @@ enum Step {
     Reconnect {
         restarted: bool,
     },
+    /// Into a process that kept nothing, and does not hear [`silent`].
+    RestartUnheard,
+    /// The silent registry lists.
+    Listed,
 }
 
 /// Steps that lose and repeat nothing.
@@ -66,12 +71,32 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..WORKLOADS).prop_map(|n| Step::SetWorkload { n, services: vec![0, 1], weight: POISON }),
         1 => Just(Step::RefuseWhole),
         1 => any::<bool>().prop_map(|restarted| Step::Reconnect { restarted }),
+        1 => Just(Step::RestartUnheard),
+        1 => Just(Step::Listed),
     ]
 }
 
+fn heard() -> RegistryId {
+    "consul/dc1".parse().unwrap()
+}
+
+/// The registry that some servers have not heard. It holds what has an odd number.
+fn silent() -> RegistryId {
+    "consul/dc2".parse().unwrap()
+}
+
+fn registry_of(n: usize) -> RegistryId {
+    if n % 2 == 0 { heard() } else { silent() }
+}
+
 struct World {
+    /// What the registries hold.
+    truth: Catalog,
+    /// What the server heard of it.
     catalog: Catalog,
-    registry: RegistryId,
+    unheard: bool,
+    /// Workloads that the heard registry changed since the server started.
+    changed_since_start: BTreeSet<String>,
     bundle: u8,
     published: Published,
     stream: Stream,
@@ -96,8 +121,10 @@ impl World {
         let settings = StreamSettings { max_response, ..StreamSettings::default() };
         let mut client = Client::new("spiffe://mesh.test/ns/default/sa/web~web-1", "test/1");
         let mut world = Self {
+            truth: Catalog::new(BTreeMap::new()),
             catalog: Catalog::new(BTreeMap::new()),
-            registry: "consul/dc1".parse().unwrap(),
+            unheard: false,
+            changed_since_start: BTreeSet::new(),
             bundle: 0,
             published: Published::default(),
             stream: Stream::new(settings),
@@ -113,7 +140,7 @@ impl World {
             sent: HashMap::new(),
             last_sent: HashMap::new(),
         };
-        world.publish(RegistryEvent::Upsert(Vec::new()));
+        world.publish(0, RegistryEvent::Upsert(Vec::new()));
         world
     }
 
@@ -121,20 +148,20 @@ impl World {
         match step {
             Step::SetWorkload { n, services, weight } => {
                 let workload = workload(n, &services, weight);
-                self.publish(RegistryEvent::Upsert(vec![Entry::Workload(workload)]));
+                self.publish(n, RegistryEvent::Upsert(vec![Entry::Workload(workload)]));
             }
             Step::RemoveWorkload(n) => {
                 let key = EntryKey::Workload(format!("vm/{n}").parse().unwrap());
-                self.publish(RegistryEvent::Remove(vec![key]));
+                self.publish(n, RegistryEvent::Remove(vec![key]));
             }
             Step::Declare(n) => {
                 let service = Service { key: key(n), ports: Vec::new(), labels: BTreeMap::new() };
-                self.publish(RegistryEvent::Upsert(vec![Entry::Service(service)]));
+                self.publish(n, RegistryEvent::Upsert(vec![Entry::Service(service)]));
             }
-            Step::Undeclare(n) => self.publish(RegistryEvent::Remove(vec![EntryKey::Service(key(n))])),
+            Step::Undeclare(n) => self.publish(n, RegistryEvent::Remove(vec![EntryKey::Service(key(n))])),
             Step::Bundle(root) => {
                 self.bundle = root;
-                self.publish(RegistryEvent::Upsert(Vec::new()));
+                self.publish(0, RegistryEvent::Upsert(Vec::new()));
             }
             Step::Subscribe(n) => {
                 self.wanted.insert(key(n));
@@ -149,11 +176,23 @@ impl World {
             Step::ToClient(count) => (0..count).for_each(|_| self.apply_one()),
             Step::RefuseWhole => self.refuse_whole = true,
             Step::Reconnect { restarted } => self.reconnect(restarted),
+            Step::RestartUnheard => self.restart_unheard(),
+            Step::Listed => self.list(),
         }
     }
 
-    fn publish(&mut self, event: RegistryEvent) {
-        let changes = self.catalog.apply(&self.registry, event);
+    /// The registry of `n` says something.
+    fn publish(&mut self, n: usize, event: RegistryEvent) {
+        let registry = registry_of(n);
+        self.truth.apply(&registry, event.clone());
+        if !self.unheard || registry == heard() {
+            self.serve(&registry, event);
+        }
+    }
+
+    /// The server hears it.
+    fn serve(&mut self, registry: &RegistryId, event: RegistryEvent) {
+        let changes = self.catalog.apply(registry, event);
         let before = self.published.sequence();
         self.published = self.published.advance(&self.catalog.snapshot(), &changes, &self.bundle());
         for changed in self.published.since(before).unwrap() {
@@ -162,6 +201,7 @@ impl World {
             let bundles = changed.bundles.iter().map(|name| (ResourceType::TrustBundle, name));
             for (kind, name) in workloads.chain(services).chain(bundles) {
                 *self.changed.entry((kind, name.to_string())).or_default() += 1;
+                self.changed_since_start.insert(name.to_string());
             }
         }
         let responses = self.stream.on_published(&self.published);
@@ -171,6 +211,14 @@ impl World {
     fn bundle(&self) -> Vec<TrustBundle> {
         let roots = vec![vec![0x30, self.bundle].into()];
         vec![TrustBundle { trust_domain: "mesh.test".parse().unwrap(), roots }]
+    }
+
+    fn list(&mut self) {
+        if std::mem::take(&mut self.unheard) {
+            self.published = std::mem::take(&mut self.published).all_heard();
+            let entries = self.truth.entries(&silent());
+            self.serve(&silent(), RegistryEvent::Reset { scope: Scope::All, entries });
+        }
     }
 
     fn serve_one(&mut self) {
@@ -200,6 +248,9 @@ impl World {
         }
         for name in &response.removed_resources {
             assert!(names.insert(name), "{name} twice in a response");
+            let may_go = !self.unheard
+                || (kind == ResourceType::Workload && self.changed_since_start.contains(name));
+            assert!(may_go, "{kind} {name} was taken away by a server that had not heard everything");
             self.last_sent.remove(&(kind, name.clone()));
         }
     }
@@ -257,11 +308,19 @@ impl World {
         }
     }
 
+    fn restart_unheard(&mut self) {
+        self.unheard = true;
+        self.changed_since_start.clear();
+        self.catalog = Catalog::new(BTreeMap::new());
+        let entries = self.truth.entries(&heard());
+        let changes = self.catalog.apply(&heard(), RegistryEvent::Upsert(entries));
+        self.published = Published::unheard().advance(&self.catalog.snapshot(), &changes, &self.bundle());
+        self.connect();
+    }
+
     fn reconnect(&mut self, restarted: bool) {
-        self.client.on_disconnected();
-        self.to_client.clear();
-        self.stream = Stream::new(self.settings);
-        if restarted {
+        // What a server stored was complete, so that one that restarts from it is.
+        if restarted && !self.unheard {
             let snapshot = self.catalog.snapshot();
             let all = Changes {
                 services: snapshot.services().map(|service| service.key.clone()).collect(),
@@ -270,6 +329,13 @@ impl World {
             };
             self.published = Published::default().advance(&snapshot, &all, &self.bundle());
         }
+        self.connect();
+    }
+
+    fn connect(&mut self) {
+        self.client.on_disconnected();
+        self.to_client.clear();
+        self.stream = Stream::new(self.settings);
         let requests = self.client.on_connected();
         self.last_sent.clear();
         for request in &requests {
@@ -281,7 +347,36 @@ impl World {
         self.to_server = requests.into();
     }
 
+    /// Delivers everything; then what was not heard is, and delivers that.
     fn settle(&mut self) {
+        self.deliver();
+        if self.unheard {
+            self.check_heard();
+            self.list();
+            self.deliver();
+        }
+    }
+
+    /// A server that has not heard everything shows what it has heard.
+    fn check_heard(&self) {
+        let refused = self.refused(ResourceType::Workload);
+        for key in &self.wanted {
+            let name = key.to_string();
+            if self.published.resources.service(&name).is_none()
+                || self.refused(ResourceType::Service).contains(&name)
+            {
+                continue;
+            }
+            let held = self.services.get(key).and_then(Option::as_ref);
+            let held = held.unwrap_or_else(|| panic!("{name} was heard and not sent"));
+            for id in self.published.resources.members(&name).filter(|id| !refused.contains(id.as_ref())) {
+                let held = held.iter().find(|workload| workload.id.as_str() == id.as_ref());
+                assert_eq!(held.map(|held| held.as_ref()), Some(&self.decoded(id)), "{id}");
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
         self.refuse_whole = false;
         for _ in 0..10_000 {
             if self.to_server.is_empty() && self.to_client.is_empty() {
@@ -304,7 +399,8 @@ impl World {
         let refused_workloads = self.refused(ResourceType::Workload);
         let refused_services = self.refused(ResourceType::Service);
         let status = self.stream.status();
-        assert!(status.types.iter().all(|t| t.waiting == 0 && t.in_flight_revision.is_none()), "{status:?}");
+        let at_rest = |t: &TypeStatus| (t.waiting, t.undecided, t.in_flight_revision) == (0, 0, None);
+        assert!(status.types.iter().all(at_rest), "{status:?}");
         assert_eq!(status.applied_revision, Some(self.published.revision.0));
         for key in &self.wanted {
             let name = key.to_string();

@@ -19,7 +19,7 @@ pub(crate) const WEFT_UNSENT: HeaderName = HeaderName::from_static("weft-unsent"
 pub(crate) const WEFT_STATUS: HeaderName = HeaderName::from_static("weft-status");
 /// The method of an upgrade request, where it was not GET.
 pub(crate) const WEFT_METHOD: HeaderName = HeaderName::from_static("weft-method");
-/// How many proxies of ours a request has passed on its way.
+/// How many proxies of ours a request has passed that left the mesh in plaintext. The one header of ours that others see.
 pub(crate) const WEFT_HOPS: HeaderName = HeaderName::from_static("weft-hops");
 /// Ties log lines of one request together.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -100,7 +100,7 @@ pub(crate) fn strip_hop_by_hop_of_response(headers: &mut HeaderMap) {
 }
 
 /// Removes every `weft-*` header: on the way from an application nobody may write them but its proxy, and none
-/// reaches an application.
+/// reaches an application of the mesh.
 pub(crate) fn strip_weft(headers: &mut HeaderMap) {
     if !headers.keys().any(is_weft) {
         return;

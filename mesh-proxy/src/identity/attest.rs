@@ -1,6 +1,7 @@
 //! The three ways to a certificate: join token, Consul leaf, and the current certificate.
 //!
-//! Each control plane is tried in turn; the error names them all, since the first one's reason is rarely the one that matters.
+//! Each control plane is tried in turn; the error names them all, since the first one's reason is rarely the one
+//! that matters.
 
 use std::sync::Arc;
 

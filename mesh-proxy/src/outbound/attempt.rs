@@ -174,7 +174,9 @@ impl Connected {
             Form::Http1 => outgoing.to_http1()?,
             Form::Http2 => outgoing.to_http2()?,
         };
-        outgoing.count_hop(&mut request)?;
+        if !target.is_mtls() {
+            outgoing.count_hop(&mut request)?;
+        }
         Ok(request)
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Open {
 
 /// HBONE's rule: no more streams on one connection, whatever the peer allows.
 const MOST_STREAMS: usize = 100;
+/// Connections that one request waits for: a burst fills the first and the second, and each takes a hundred.
+const MOST_ROUNDS: u32 = 4;
 /// Opaque streams on one connection: as many stream windows as fit into the connection's window, so that streams that
 /// nobody reads can't stop the others.
 const MOST_BYTE_STREAMS: usize = 16;
@@ -66,18 +68,27 @@ const MOST_BYTE_STREAMS: usize = 16;
 impl Pool {
     /// A stream on an open connection, or on a new one.
     pub(crate) async fn http2(self: &Rc<Self>) -> Result<Stream, DialError> {
-        match self.choose() {
-            Choice::Room(stream) => Ok(stream),
-            Choice::LittleRoom(stream) => {
-                // A failure shows when it is needed: the next request dials again and waits.
-                drop(self.dial());
-                Ok(stream)
-            }
-            Choice::Full => Err(DialError::new(DialKind::Overflow, "limits.endpoint_connections is reached")),
-            Choice::Dial => {
-                let dialed = self.dial().await;
-                let gone = |_| DialError::new(DialKind::Connect, "the worker is shutting down");
-                Ok(Stream::open(dialed.map_err(gone)??))
+        let mut rounds = 0;
+        loop {
+            match self.choose() {
+                Choice::Room(stream) => return Ok(stream),
+                Choice::LittleRoom(stream) => {
+                    // A failure shows when it is needed: the next request dials again and waits.
+                    drop(self.dial());
+                    return Ok(stream);
+                }
+                Choice::Full => {
+                    return Err(DialError::new(DialKind::Overflow, "limits.endpoint_connections is reached"));
+                }
+                Choice::Dial => {
+                    let gone = |_| DialError::new(DialKind::Connect, "the worker is shutting down");
+                    let opened = self.dial().await.map_err(gone)??;
+                    rounds += 1;
+                    if rounds >= MOST_ROUNDS {
+                        // Others were faster each time, or it is closed already; hyper queues the one and says the other.
+                        return Ok(Stream::open(opened));
+                    }
+                }
             }
         }
     }

@@ -142,7 +142,7 @@ impl Default for LimitSettings {
             connections: 10_000,
             streams: 1_000,
             head_bytes: 64 * 1024,
-            endpoint_connections: 100,
+            endpoint_connections: 1_024,
             on_demand_services: 1_000,
         }
     }

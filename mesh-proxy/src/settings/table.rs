@@ -107,6 +107,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("limits.connections", "10000", "accepted connections, a worker"),
     setting("limits.streams", "1000", "concurrent streams on an accepted connection"),
     setting("limits.head_bytes", "65536", "bytes of a head"),
-    setting("limits.endpoint_connections", "100", "connections to one endpoint, a worker"),
+    setting("limits.endpoint_connections", "1024", "connections to one endpoint, a worker"),
     setting("limits.on_demand_services", "1000", "services subscribed to because a request named them"),
 ];

@@ -61,8 +61,8 @@ impl<'de> Deserialize<'de> for AccessLogOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MetricSettings {
-    /// Distinct label sets of requests and connections; each costs up to 66 lines of a scrape. What comes later is counted under one series whose
-    /// `destination_service` is `overflow`.
+    /// Distinct label sets of requests and connections; each costs up to 66 lines of a scrape. What
+    /// comes later is counted under one series whose `destination_service` is `overflow`.
     pub(crate) max_series: usize,
 }
 

@@ -5,5 +5,6 @@ mod drain;
 mod http;
 mod identity;
 mod kit;
+mod limits;
 mod retry;
 mod upgrade;

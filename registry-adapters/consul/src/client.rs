@@ -1,20 +1,16 @@
 //! Requests to one Consul agent: consulrs's request machinery over a transport of our own.
 //!
-//! consulrs comes with reqwest 0.11 and OpenSSL, and unwraps what a header holds. So it only builds the requests here:
-//! [`Transport`] carries them over reqwest 0.13 with rustls, bounded in time and size, and lets no header through that
-//! is not visible ASCII. What the machinery would unwrap is checked before: tokens here, the address in `settings.rs`,
+//! consulrs comes with reqwest 0.11 and OpenSSL, so it only builds the requests here; [`Transport`] carries them. What the machinery would unwrap is checked before: tokens here, the address in `settings.rs`,
 //! names by being [`ServiceName`]s. When to ask again is `watch.rs`'s business.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use consulrs::api::catalog::requests::ListServicesRequest;
 use consulrs::api::features::{Blocking, ConsistencyMode};
 use consulrs::api::{EndpointMiddleware, Features};
-use rustify::client::Client;
 use rustify::endpoint::Endpoint;
 use rustify::errors::ClientError;
 use tracing::Dispatch;
@@ -26,6 +22,7 @@ use crate::answer::{AgentConfig, CaRoots, HealthEntry};
 use crate::endpoints::{ConnectCaRoots, HealthService, Place, ReadAgent};
 use crate::error::ConsulError;
 use crate::settings::{ConsulSettings, InvalidSettings};
+use crate::transport::{Transport, http_client};
 
 /// A client of one Consul agent, for one datacenter. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -99,8 +96,9 @@ impl ConsulClient {
     }
 
     async fn ca_roots(&self) -> Result<CaRoots, ConsulError> {
-        let answer =
-            self.get("the roots of the Connect CA", ConnectCaRoots { place: self.place(None) }, None).await?;
+        let answer = self
+            .get("the roots of the Connect CA", || ConnectCaRoots { place: self.place(None) }, None)
+            .await?;
         Ok(answer.value)
     }
 
@@ -110,8 +108,10 @@ impl ConsulClient {
         namespace: Option<&str>,
         block: Option<Block>,
     ) -> Result<Answer<HashMap<String, Vec<String>>>, ConsulError> {
-        let Place { dc, ns } = self.place(namespace);
-        let request = ListServicesRequest { features: None, dc, ns };
+        let request = || {
+            let Place { dc, ns } = self.place(namespace);
+            ListServicesRequest { features: None, dc, ns }
+        };
         self.get("the list of services", request, block).await
     }
 
@@ -122,24 +122,47 @@ impl ConsulClient {
         name: &ServiceName,
         block: Option<Block>,
     ) -> Result<Answer<Vec<HealthEntry>>, ConsulError> {
-        let endpoint = HealthService { name: name.clone(), place: self.place(namespace) };
+        let endpoint = || HealthService { name: name.clone(), place: self.place(namespace) };
         self.get(&format!("service {name}"), endpoint, block).await
     }
 
     /// The agent's version and datacenter. Needs `agent:read`.
     pub(crate) async fn agent(&self) -> Result<AgentConfig, ConsulError> {
-        Ok(self.get("the agent's version", ReadAgent, None).await?.value.config)
+        Ok(self.get("the agent's version", || ReadAgent, None).await?.value.config)
     }
 
     fn place(&self, namespace: Option<&str>) -> Place {
         Place { dc: self.datacenter.as_deref().map(str::to_owned), ns: namespace.map(str::to_owned) }
     }
 
+    /// Asks, and asks again where the token was replaced meanwhile: what the old one saw, minutes ago perhaps, would
+    /// contradict what the new one sees.
     async fn get<E: Endpoint>(
+        &self,
+        what: &str,
+        endpoint: impl Fn() -> E,
+        block: Option<Block>,
+    ) -> Result<Answer<E::Response>, ConsulError> {
+        let mut token = self.token(what).await?;
+        let mut answer = self.get_as(what, endpoint(), block, token.clone()).await;
+        // A file that changes faster than Consul answers is no reason to go on for ever.
+        for _ in 0..3 {
+            let now = self.token(what).await?;
+            if now == token {
+                break;
+            }
+            token = now;
+            answer = self.get_as(what, endpoint(), None, token.clone()).await;
+        }
+        answer
+    }
+
+    async fn get_as<E: Endpoint>(
         &self,
         what: &str,
         endpoint: E,
         block: Option<Block>,
+        token: Option<String>,
     ) -> Result<Answer<E::Response>, ConsulError> {
         let wait = block.map_or(Duration::ZERO, |block| block.wait);
         let blocking = block.map(|block| Blocking {
@@ -147,11 +170,8 @@ impl ConsulClient {
             wait: Some(format!("{}ms", block.wait.as_millis())),
         });
         let mode = self.stale.then_some(ConsistencyMode::STALE);
-        let middleware = EndpointMiddleware {
-            features: Some(Features { blocking, mode, cached: None, filter: None }),
-            token: self.token(what).await?,
-            version: "v1".to_owned(),
-        };
+        let features = Some(Features { blocking, mode, cached: None, filter: None });
+        let middleware = EndpointMiddleware { features, token, version: "v1".to_owned() };
         // Consul adds up to wait/16, so that queries that started together do not end together.
         let timeout = wait + wait / 16 + self.answer_timeout;
         let transport = Transport { http: &self.http, base: &self.base, timeout };
@@ -162,15 +182,7 @@ impl ConsulClient {
             .await
             .map_err(|error| ConsulError::from_client(what, &error))?;
         let value = result.parse().map_err(|error| ConsulError::from_client(what, &error))?;
-        let header = |name: &str| result.response.headers().get(name).and_then(|value| value.to_str().ok());
-        let known_leader = header("x-consul-knownleader") != Some("false");
-        let last_contact = header("x-consul-lastcontact").and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(Answer {
-            value,
-            index: header("x-consul-index").and_then(|text| text.parse().ok()),
-            filtered: header("x-consul-results-filtered-by-acls") == Some("true"),
-            behind: known_leader.then(|| Duration::from_millis(last_contact)),
-        })
+        Ok(with_headers(value, result.response.headers()))
     }
 
     /// The ACL token, as the file holds it now.
@@ -196,88 +208,14 @@ impl ConsulClient {
     }
 }
 
-/// The transport's own client: rustls, no proxy, no redirect, HTTP/1.1 (a blocking query holds its connection, and
-/// one cut connection must not end all of them).
-fn http_client(settings: &ConsulSettings) -> Result<reqwest::Client, InvalidSettings> {
-    let mut builder = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .connect_timeout(settings.answer_timeout.min(Duration::from_secs(10)))
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_max_idle_per_host(settings.max_watches);
-    if let Some(path) = &settings.ca_file {
-        let pem = read("ca_file", path)?;
-        let roots = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
-        let roots = roots.ok_or_else(|| wrong("ca_file", path, "it holds no PEM certificate"))?;
-        builder = builder.tls_certs_only(roots);
-    } else if settings.address.starts_with("http://") {
-        // No system roots are read, which a minimal image may not have.
-        builder = builder.tls_certs_only([]);
-    }
-    if let (Some(certificate), Some(key)) = (&settings.client_certificate, &settings.client_key) {
-        let pem =
-            [read("client_certificate", certificate)?, b"\n".to_vec(), read("client_key", key)?].concat();
-        let identity = reqwest::Identity::from_pem(&pem).map_err(|error| {
-            wrong("client_certificate", certificate, &format!("no PEM chain with its key: {error}"))
-        })?;
-        builder = builder.identity(identity);
-    }
-    builder.build().map_err(|error| InvalidSettings::new("ca_file", crate::error::chain(&error)))
-}
-
-fn read(key: &'static str, path: &PathBuf) -> Result<Vec<u8>, InvalidSettings> {
-    std::fs::read(path).map_err(|error| wrong(key, path, &error.to_string()))
-}
-
-fn wrong(key: &'static str, path: &Path, reason: &str) -> InvalidSettings {
-    InvalidSettings::new(key, format!("{}: {reason}", path.display()))
-}
-
-/// What carries one request.
-struct Transport<'a> {
-    http: &'a reqwest::Client,
-    base: &'a str,
-    timeout: Duration,
-}
-
-#[async_trait]
-impl Client for Transport<'_> {
-    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, ClientError> {
-        let mut outgoing = self.http.get(request.uri().to_string()).timeout(self.timeout);
-        for (name, value) in request.headers() {
-            outgoing = outgoing.header(name.as_str(), value.as_bytes());
-        }
-        let mut answer = outgoing.send().await.map_err(failed)?;
-        let mut response = http::Response::builder().status(answer.status().as_u16());
-        for (name, value) in answer.headers() {
-            // consulrs unwraps `to_str()`.
-            if let Ok(text) = value.to_str() {
-                response = response.header(name.as_str(), text);
-            }
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(ClientError::ResponseError { source: BodyTooLong.into() });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        response.body(body).map_err(|error| ClientError::ResponseError { source: error.into() })
-    }
-
-    fn base(&self) -> &str {
-        self.base
+fn with_headers<T>(value: T, headers: &http::HeaderMap) -> Answer<T> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let known_leader = header("x-consul-knownleader") != Some("false");
+    let last_contact = header("x-consul-lastcontact").and_then(|text| text.parse().ok()).unwrap_or(0);
+    Answer {
+        value,
+        index: header("x-consul-index").and_then(|text| text.parse().ok()),
+        filtered: header("x-consul-results-filtered-by-acls") == Some("true"),
+        behind: known_leader.then(|| Duration::from_millis(last_contact)),
     }
 }
-
-fn failed(error: reqwest::Error) -> ClientError {
-    ClientError::ResponseError { source: error.without_url().into() }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is longer than {} MiB", MAX_BODY >> 20)]
-struct BodyTooLong;
-
-/// Some 20,000 instances of one service. What is longer is no answer, and would cost memory.
-const MAX_BODY: usize = 32 << 20;

@@ -2,7 +2,7 @@
 //!
 //! One blocking query follows the list of services and one follows each service; `watch.rs` runs them, `index.rs` says
 //! how they ask again, `convert.rs` makes workloads of the answers, and `view.rs` decides what the mesh is told. The
-//! last three are pure. Requests are built by consulrs and carried by our own transport (`client.rs`), so that crate's
+//! last three are pure. Requests are built by consulrs and carried by our own transport (`transport.rs`), so that crate's
 //! old HTTP stack is linked but carries nothing. It writes nothing into Consul.
 
 mod answer;
@@ -14,6 +14,7 @@ mod index;
 mod settings;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod transport;
 mod view;
 mod watch;
 

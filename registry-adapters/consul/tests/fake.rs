@@ -305,6 +305,28 @@ async fn a_token_that_sees_a_part_removes_only_what_the_server_shows_as_gone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_waited_under_another_token_is_asked_for_again() {
+    let fake = FakeConsul::start().await;
+    fake.put("api", "api-1", |_| {});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "one").unwrap();
+    let settings = ConsulSettings {
+        token_file: Some(file.path().to_owned()),
+        wait: Duration::from_secs(60),
+        ..settings(&fake)
+    };
+    let mut watching = Watching::new(settings);
+    watching.until_synced().await;
+    watching.during(Duration::from_millis(300)).await;
+    std::fs::write(&file, "two").unwrap();
+    let before = fake.count();
+    fake.churn();
+    watching.during(Duration::from_millis(500)).await;
+    let asked = fake.requests().split_off(before);
+    assert_eq!(asked.iter().filter(|request| !request.contains("index=")).count(), 2, "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_stale_answer_without_leader_is_used_and_marked() {
     let fake = FakeConsul::start().await;
     fake.put("api", "api-1", |_| {});

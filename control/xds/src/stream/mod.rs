@@ -3,7 +3,8 @@
 //! The three types are independent subscriptions (D1 of the delta protocol's rules in `docs/xds.md`); what ties them
 //! together is the order in which they are sent, and that a service waits for its workloads. The server calls
 //! [`Stream::on_request`] and [`Stream::on_published`] and sends what they return; nothing is ever queued here, a newer
-//! publication replaces the one that waits.
+//! publication replaces the one that waits. What a publication leaves undecided is set aside by name, and said as soon
+//! as it is decided.
 
 mod error;
 mod in_flight;
@@ -150,6 +151,11 @@ impl Stream {
                 for subscription in subscriptions {
                     subscription.mark_all(&published.resources);
                 }
+            }
+        }
+        if published.is_complete() {
+            for subscription in [&mut self.workloads, &mut self.services] {
+                subscription.decide_the_undecided();
             }
         }
         self.sequence = published.sequence();

@@ -1,7 +1,7 @@
 //! What to say on a subscription now, decided from the newest resources.
 //!
 //! One response under way at most. Of each marked name it is decided here whether the client learns of a version, of an
-//! absence, or of nothing.
+//! absence, or of nothing; or that nobody can know yet.
 
 use std::sync::Arc;
 
@@ -45,8 +45,12 @@ impl Subscription {
             if held_back(name) {
                 return true;
             }
-            let now = match self.decide(name, *cause, &published.resources) {
+            let now = match self.decide(name, *cause, published) {
                 Verdict::Nothing => return false,
+                Verdict::Undecided => {
+                    self.undecided.insert(name.clone(), *cause);
+                    return false;
+                }
                 // At least one, however large.
                 Verdict::Send(resource) if resource.cost() > room && !sent.is_empty() => return true,
                 Verdict::Send(resource) => {
@@ -79,8 +83,8 @@ impl Subscription {
         Some(response)
     }
 
-    fn decide<'a>(&mut self, name: &Arc<str>, cause: Cause, resources: &'a ResourceSet) -> Verdict<'a> {
-        let current = self.current(name, resources);
+    fn decide<'a>(&mut self, name: &Arc<str>, cause: Cause, published: &'a Published) -> Verdict<'a> {
+        let current = self.current(name, &published.resources);
         let now = current.map_or(Known::Absent, |resource| Known::Version(resource.version));
         let known = self.known.get(name).copied();
         let asked = cause == Cause::Asked;
@@ -96,6 +100,7 @@ impl Subscription {
             // Nobody asked for a workload by its name, so the absence of an unknown one is no news.
             None if known.is_none() && !self.names.contains(name) && !asked => Verdict::Nothing,
             None if known.is_none() && self.kind == ResourceType::Workload => Verdict::Nothing,
+            None if published.is_undecided(self.kind, name) => Verdict::Undecided,
             None => Verdict::Remove,
         }
     }
@@ -145,6 +150,7 @@ impl Subscription {
             subscribed: self.names.len() + usize::from(self.wildcard),
             held: self.known.values().filter(|known| **known != Known::Absent).count(),
             waiting: self.pending.len(),
+            undecided: self.undecided.len(),
             in_flight_revision: self.in_flight.as_ref().map(|sent| sent.revision),
             sent_revision: self.sent_revision,
             acked_revision: self.acked_revision,
@@ -157,6 +163,8 @@ impl Subscription {
 /// What to say of a name.
 enum Verdict<'a> {
     Nothing,
+    /// It may be in a registry that was not heard yet.
+    Undecided,
     Send(&'a Arc<Resource>),
     Remove,
 }

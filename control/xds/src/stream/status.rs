@@ -31,6 +31,8 @@ pub struct TypeStatus {
     pub held: usize,
     /// Resources that wait for the response in flight to be acknowledged.
     pub waiting: usize,
+    /// Names that this process does not know while a registry was not heard yet: neither removed nor called absent.
+    pub undecided: usize,
     /// The revision of the response that is not yet acknowledged.
     pub in_flight_revision: Option<u64>,
     /// The newest revision sent.
@@ -57,7 +59,7 @@ pub struct RefusedResource {
 }
 
 impl TypeStatus {
-    /// Whether the client has everything of this type that concerns it.
+    /// Whether the client has everything of this type that concerns it and is known here.
     pub fn in_sync(&self) -> bool {
         self.waiting == 0 && self.in_flight_revision.is_none() && self.refused.is_empty()
     }

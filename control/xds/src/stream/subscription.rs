@@ -45,6 +45,9 @@ pub(super) struct Subscription {
     pub(super) wildcard: bool,
     pub(super) known: HashMap<Arc<str>, Known>,
     pub(super) pending: BTreeMap<Arc<str>, Cause>,
+    // Looked at and not known, while a registry was not heard yet. Apart from `pending`, so that a publication that
+    // does not concern them does not look at them again.
+    pub(super) undecided: BTreeMap<Arc<str>, Cause>,
     pub(super) refused: BTreeMap<Arc<str>, Refusal>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) sent_revision: Option<u64>,
@@ -61,6 +64,7 @@ impl Subscription {
             wildcard: false,
             known: HashMap::new(),
             pending: BTreeMap::new(),
+            undecided: BTreeMap::new(),
             refused: BTreeMap::new(),
             in_flight: None,
             sent_revision: None,
@@ -179,7 +183,11 @@ impl Subscription {
         let under_way: BTreeSet<&Arc<str>> =
             self.in_flight.iter().flat_map(|response| &response.sent).map(|sent| &sent.name).collect();
         let open = |name: &Arc<str>| {
-            under_way.contains(name) || self.refused.contains_key(name) || self.pending.contains_key(name)
+            under_way.contains(name)
+                || self.refused.contains_key(name)
+                || self.pending.contains_key(name)
+                // Of which services the client holds it is not known here.
+                || self.undecided.contains_key(name)
         };
         let (open, certain): (Vec<_>, Vec<_>) = unseen.into_iter().partition(open);
         certain.iter().for_each(|name| self.forget(name));
@@ -193,6 +201,7 @@ impl Subscription {
     fn forget(&mut self, name: &Arc<str>) {
         self.known.remove(name);
         self.pending.remove(name);
+        self.undecided.remove(name);
         self.refused.remove(name);
     }
 
@@ -250,7 +259,15 @@ impl Subscription {
         names.iter().for_each(|name| self.mark(name, Cause::Changed));
     }
 
+    /// Everything was heard: what was not known can be answered now.
+    pub(super) fn decide_the_undecided(&mut self) {
+        for (name, cause) in std::mem::take(&mut self.undecided) {
+            self.mark(&name, cause);
+        }
+    }
+
     pub(super) fn mark(&mut self, name: &Arc<str>, cause: Cause) {
+        let cause = self.undecided.remove(name).map_or(cause, |before| before.max(cause));
         let noted = self.pending.entry(name.clone()).or_insert(cause);
         *noted = cause.max(*noted);
     }

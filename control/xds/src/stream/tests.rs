@@ -126,6 +126,28 @@ impl World {
         self.stream = Stream::new(StreamSettings::default());
     }
 
+    /// The next process, which has not heard the registry yet and knows nothing of it. It says so to a new stream.
+    fn restart_unheard(&mut self) {
+        self.catalog = Catalog::new(BTreeMap::new());
+        self.published = Published::unheard();
+        self.stream = Stream::new(StreamSettings::default());
+        self.publish(RegistryEvent::Upsert(Vec::new()));
+    }
+
+    fn all_heard(&mut self) -> Responses {
+        self.published = std::mem::take(&mut self.published).all_heard();
+        self.publish(RegistryEvent::Upsert(Vec::new()))
+    }
+
+    /// The client reconnects to the same process.
+    fn restart_stream(&mut self) {
+        self.stream = Stream::new(StreamSettings::default());
+    }
+
+    fn undecided(&self) -> Vec<usize> {
+        self.stream.status().types.iter().map(|one| one.undecided).collect()
+    }
+
     fn version(&self, kind: Type, name: &str) -> String {
         let resources = &self.published.resources;
         let resource = match kind {
@@ -462,6 +484,93 @@ fn d12_a_reconnect_to_an_equal_server_sends_nothing() {
     let status = world.stream.status();
     assert!(status.in_sync);
     assert_eq!(status.applied_revision, Some(world.published.revision.0));
+}
+
+#[test]
+fn while_a_registry_is_unheard_nothing_that_a_client_holds_is_taken_away() {
+    let mut world = World::new(&[("vm/a", &["api"]), ("vm/b", &["api"])]);
+    let before = [("vm/a", world.version(Type::Workload, "vm/a")), ("vm/b", "0".repeat(32))];
+    let held: Vec<_> = before.iter().map(|(name, version)| (*name, version.as_str())).collect();
+    let service = world.version(Type::Service, "default/api");
+    world.restart_unheard();
+    let request = reconnect(&world, Type::Workload, &["default/api"], &held);
+    assert!(world.send(request).is_empty());
+    let request =
+        reconnect(&world, Type::Service, &["default/api", "default/none"], &[("default/api", &service)]);
+    assert!(world.send(request).is_empty(), "neither a removal nor an absence");
+    assert_eq!(world.undecided(), [0, 2, 2]);
+    assert!(world.stream.status().in_sync);
+    // What is heard is sent, and changes nothing of the rest.
+    assert!(world.set("vm/a", &["api"], 1).is_empty(), "the versions are the same");
+    assert_eq!(world.undecided(), [0, 1, 1]);
+    // Now it is known that there is no more.
+    let decided = world.all_heard();
+    assert_eq!(told(&decided), ["Workload-vm/b", "Service-default/none"]);
+    world.settle(decided);
+    assert_eq!(world.undecided(), [0, 0, 0]);
+    assert!(world.all_heard().is_empty(), "told once");
+}
+
+#[test]
+fn what_a_heard_registry_removes_goes_also_while_another_is_unheard() {
+    let mut world = World::new(&[]);
+    world.restart_unheard();
+    world.set("vm/a", &["api"], 1);
+    world.set("vm/b", &["api", "web"], 1);
+    world.listening(&["default/api"]);
+    assert_eq!(told(&world.remove("vm/a")), ["Workload-vm/a"]);
+    world.restart_stream();
+    // Also for a client that was away meanwhile.
+    let old = "0".repeat(32);
+    let held = [("vm/a", old.as_str()), ("vm/x", old.as_str())];
+    let request = reconnect(&world, Type::Workload, &["default/api"], &held);
+    let gone = world.send(request);
+    assert_eq!(told(&gone), ["Workload+vm/b", "Workload-vm/a"]);
+    world.settle(gone);
+    let left = world.set("vm/b", &["web"], 1);
+    assert_eq!(told(&left), ["Workload-vm/b"]);
+    // The service may be in the other registry too: it stays, without endpoints of this one.
+    world.settle(left);
+    assert!(world.subscribe(Type::Service, &["default/api"]).is_empty());
+    assert_eq!(world.undecided(), [0, 1, 1]);
+    assert_eq!(told(&world.all_heard()), ["Workload-vm/x", "Service-default/api"]);
+}
+
+#[test]
+fn what_is_asked_for_again_while_it_is_undecided_is_answered_when_it_is_decided() {
+    let mut world = World::new(&[]);
+    world.restart_unheard();
+    assert!(world.subscribe(Type::Service, &["default/a", "default/b", "default/c"]).is_empty());
+    assert!(world.subscribe(Type::Service, &["default/a"]).is_empty());
+    assert!(world.unsubscribe(Type::Service, &["default/b"]).is_empty());
+    let found = world.set("vm/c", &["c"], 1);
+    assert_eq!(told(&found), ["Service+default/c"]);
+    world.settle(found);
+    assert_eq!(told(&world.all_heard()), ["Service-default/a"]);
+}
+
+#[test]
+fn a_listing_given_up_while_a_held_workload_is_undecided_ends_as_the_client_holds_it() {
+    let mut world = World::new(&[("vm/a", &["api", "web"])]);
+    let held = world.version(Type::Workload, "vm/a");
+    world.restart_unheard();
+    let names = ["default/api", "default/web"];
+    let request = reconnect(&world, Type::Workload, &names, &[("vm/a", &held)]);
+    assert!(world.send(request).is_empty());
+    // The client keeps it for the other listing, of which this process does not know.
+    assert!(world.unsubscribe(Type::Workload, &["default/api"]).is_empty());
+    assert_eq!(told(&world.all_heard()), ["Workload-vm/a"]);
+}
+
+#[test]
+fn a_service_that_went_and_comes_back_is_never_called_absent_a_second_time() {
+    let mut world = World::new(&[("vm/a", &["api"])]);
+    world.listening(&["default/api"]);
+    let gone = world.remove("vm/a");
+    assert_eq!(told(&gone), ["Workload-vm/a", "Service-default/api"]);
+    world.settle(gone);
+    let back = world.set("vm/a", &["api"], 1);
+    assert_eq!(told(&back), ["Workload+vm/a", "Service+default/api"]);
 }
 
 #[test]

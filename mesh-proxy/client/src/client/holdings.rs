@@ -134,15 +134,18 @@ impl Holdings {
                 *before = held;
                 return;
             }
-            Some(before) => touched.services.extend(before.value.services.keys().cloned()),
+            Some(before) => {
+                let before = before.value.clone();
+                self.touch_present(&before, touched);
+            }
             None => {}
         }
         self.drop_workload(&id);
         if !self.is_wanted(&held.value) {
             return;
         }
+        self.touch_present(&held.value, touched);
         for key in held.value.services.keys() {
-            touched.services.insert(key.clone());
             self.members.entry(key.clone()).or_default().insert(id.clone(), held.value.clone());
         }
         self.workloads.insert(id, held);
@@ -159,6 +162,8 @@ impl Holdings {
             ResourceType::Service => {
                 if let Ok(key) = name.parse::<ServiceKey>()
                     && let Some(wanted) = self.services.get_mut(&key)
+                    // Told once: each new stream says it again.
+                    && !matches!(wanted, Wanted::Absent)
                 {
                     *wanted = Wanted::Absent;
                     touched.services.insert(key);
@@ -168,10 +173,17 @@ impl Holdings {
                 if let Ok(id) = name.parse::<InstanceId>()
                     && let Some(gone) = self.drop_workload(&id)
                 {
-                    touched.services.extend(gone.services.keys().cloned());
+                    self.touch_present(&gone, touched);
                 }
             }
         }
+    }
+
+    /// The services that show a workload. One that is absent shows none: its workloads come before it, and until it
+    /// does there is nothing new to say of it.
+    fn touch_present(&self, workload: &Workload, touched: &mut Touched) {
+        let present = |key: &&ServiceKey| matches!(self.services.get(*key), Some(Wanted::Present(_)));
+        touched.services.extend(workload.services.keys().filter(present).cloned());
     }
 
     fn drop_workload(&mut self, id: &InstanceId) -> Option<Arc<Workload>> {

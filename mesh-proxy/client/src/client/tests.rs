@@ -164,6 +164,21 @@ fn absence_is_told_and_may_end() {
 }
 
 #[test]
+fn absence_is_told_once_also_while_the_service_comes_back_and_on_the_next_stream() {
+    let mut client = client(&["default/api"]);
+    let gone = &["default/api"];
+    let absent = [Update::ServiceAbsent(key("default/api"))];
+    assert_eq!(give(&mut client, ResourceType::Service, vec![], gone), absent);
+    assert_eq!(give(&mut client, ResourceType::Service, vec![], gone), []);
+    let listed = vec![workload("vm/a", &["default/api"], 1)];
+    assert_eq!(give(&mut client, ResourceType::Workload, listed, &[]), [], "its service follows");
+    let back = give(&mut client, ResourceType::Service, vec![service("default/api")], &[]);
+    assert_eq!(present(&back).1.len(), 1);
+    assert_eq!(give(&mut client, ResourceType::Service, vec![], gone), absent);
+    assert_eq!(give(&mut client, ResourceType::Workload, vec![], &["vm/a"]), []);
+}
+
+#[test]
 fn what_is_not_wanted_any_more_is_forgotten_but_for_what_another_service_needs() {
     let mut client = client(&["default/api", "default/web"]);
     let all =

@@ -101,8 +101,12 @@ pub(super) async fn follow(shared: Arc<Shared>, query: Query) {
                 index.start_over();
                 backoff.next_delay()
             }
-            // Data and index stay.
-            Seen::Failed => backoff.next_delay(),
+            // What is known stays. The index does not: an agent that was restarted may block on it for the whole
+            // wait, and until it answers nobody knows that it is back.
+            Seen::Failed => {
+                index.start_over();
+                backoff.next_delay()
+            }
         };
     }
 }
