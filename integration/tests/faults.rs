@@ -87,6 +87,43 @@ async fn a_killed_control_plane_costs_no_request_and_resends_nothing_when_it_is_
 }
 
 #[tokio::test]
+async fn a_control_plane_that_lost_its_state_takes_nothing_away_while_a_registry_is_silent() -> Result<()> {
+    let more = "[ready]\nregistry_deadline = \"1s\"\n".to_owned();
+    let mut shop = shop_with(MeshPlan { more, ..MeshPlan::default() }).await?;
+    let load = shop.load();
+    a_while().await;
+    shop.mesh.kill_control().await?;
+    // What the registries said is lost, the CA's keys are not; and the registry does not answer.
+    let stored = shop.mesh.state().join("registries");
+    if stored.exists() {
+        std::fs::remove_dir_all(&stored)?;
+    }
+    let (registry, away) = (shop.mesh.path().join("registry"), shop.mesh.path().join("away"));
+    std::fs::rename(&registry, &away)?;
+    shop.mesh.start_control().await?;
+    shop.mesh.in_sync(3).await?;
+    let status = shop.mesh.weft(&["status"]).await?;
+    assert!(status.contains("nothing is known of file/test: proxies keep what they have"), "{status}");
+    let proxies = shop.mesh.weft(&["get", "proxies"]).await?;
+    assert!(proxies.contains("2 of Workload are undecided until file/test is heard"), "{proxies}");
+    a_while().await;
+    endpoints(&shop.web, 2).await?;
+    none_failed(&load.stop().await, "state lost and registry silent");
+    // Nor does a proxy that starts anew lose what it had saved.
+    shop.web.process.kill().await?;
+    shop.web.start_again()?;
+    shop.web.ready().await?;
+    shop.mesh.in_sync(3).await?;
+    endpoints(&shop.web, 2).await?;
+    get(shop.web.upstream("api"), "/").await?;
+    // Heard again, without one of them: that one goes.
+    std::fs::remove_file(away.join("api-v1.yaml"))?;
+    std::fs::rename(&away, &registry)?;
+    eventually("what is gone is gone", async || endpoints(&shop.web, 1).await).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_instance_that_is_killed_costs_at_most_what_was_in_flight() -> Result<()> {
     let mut shop = shop().await?;
     let load = shop.load();

@@ -77,7 +77,7 @@ pub(crate) enum ResponseFlag {
     Unauthorized,
     /// UTI (ours): the endpoint proved another identity than the control plane says, or none.
     UpstreamIdentity,
-    /// LH (ours): this proxy drains and takes nothing new.
+    /// LH (ours): cut by this proxy, whose drain deadline is over.
     Draining,
 }
 

@@ -289,6 +289,13 @@ impl Ledger for Telemeter {
         self.0.telemetry.fall(Level::Active);
         self.0.telemetry.record(record);
     }
+
+    fn cuts(&self) -> bool {
+        match self.0.drain.phase() {
+            Phase::Draining { deadline, .. } => Instant::now() >= deadline,
+            Phase::Serving => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod client;
 mod consul;
+mod interrupt;
 mod load;
 mod ports;
 mod process;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use consul::Registration;
+use interrupt::Interrupt;
 use report::{Event, Reporter};
 use stage::Stage;
 
@@ -50,6 +52,8 @@ pub(crate) async fn run(args: Args, style: Style) -> Result<bool> {
     weft_identity::install_crypto_provider();
     let reporter = Reporter::new(args.json, style);
     let start = Instant::now();
+    // Before there is anything that would be left behind.
+    let mut interrupt = Interrupt::listen()?;
     let mut stage = Stage::new(args.consul.as_deref())?;
     let mut registration = None;
     let mut tally = Tally::default();
@@ -57,7 +61,7 @@ pub(crate) async fn run(args: Args, style: Style) -> Result<bool> {
         // With --keep the playing itself waits for Ctrl-C, and then that is how it ends.
         biased;
         played = play(&args, &mut stage, &mut registration, &mut tally, reporter) => played,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        signal = interrupt.received() => Err(anyhow::anyhow!("interrupted by {signal}")),
     };
     if let Err(error) = played {
         tally.fail("the demo", &error, reporter);
@@ -86,7 +90,8 @@ async fn play(
 ) -> Result<()> {
     reporter.say(&Event::Scene { title: "A mesh starts" });
     if let Some(agent) = &args.consul {
-        *registration = Some(Registration::make(agent, stage.member("api-v2")?).await?);
+        // Kept before it is made: an interruption in between must not leave it there.
+        registration.insert(Registration::of(agent, stage.member("api-v2")?)).make().await?;
     }
     stage.start(reporter).await?;
     reporter.say(&Event::Scene { title: "web calls everybody through its proxy's upstreams" });

@@ -1,5 +1,7 @@
 //! What the demo says as it happens: one event a line, for people or, with `--json`, for programs.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::output::{Style, Tone};
@@ -63,11 +65,12 @@ impl Reporter {
 
     /// Says it.
     pub(super) fn say(self, event: &Event) {
-        if self.json {
-            println!("{}", serde_json::to_string(event).unwrap_or_default());
-        } else {
-            println!("{}", self.words(event));
-        }
+        let line = match self.json {
+            true => serde_json::to_string(event).unwrap_or_default(),
+            false => self.words(event),
+        };
+        // A reader that has gone (`weft demo | head`) must not end it before it has cleaned up.
+        let _ = writeln!(io::stdout(), "{line}");
     }
 
     fn words(self, event: &Event) -> String {

@@ -1,12 +1,14 @@
 //! What the demo plays: calls over every protocol, an endpoint that leaves under load, a control plane that is killed under
 //! load, and callers that are refused.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
 use weft_control_api::{ProxyStatus, ProxySync, path};
 
-use super::client::{Http1, greet, median_ms, use_store};
+use super::client::{Answer, Http1, greet, median_ms, use_store};
 use super::load::Load;
 use super::report::Event;
 use super::stage::{Stage, local};
@@ -14,6 +16,10 @@ use super::strangers::{foreign_papers, knock};
 
 /// Calls per median.
 const SAMPLES: usize = 200;
+/// How many ask at once for an answer of one version.
+const CALLERS: usize = 8;
+/// How long they do.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long load runs before and after what happens under it.
 const BEFORE_AND_AFTER: Duration = Duration::from_millis(1500);
 
@@ -28,18 +34,9 @@ pub(super) async fn calls(stage: &Stage) -> Result<Vec<Event>> {
 }
 
 async fn call_api(stage: &Stage, version: &str) -> Result<Event> {
-    let mut through = Http1::new(stage.member("web")?.upstream("api")?);
-    // Requests are balanced one by one: ask until this version answers.
-    let mut answer = through.get("/").await?;
-    for _ in 0..500 {
-        if answer.version == version {
-            break;
-        }
-        answer = through.get("/").await?;
-    }
-    if answer.version != version {
-        bail!("api {version} answered none of 500 calls");
-    }
+    let upstream = stage.member("web")?.upstream("api")?;
+    let answer = answer_of(upstream, version).await?;
+    let mut through = Http1::new(upstream);
     let median = median_ms(SAMPLES, async || through.get("/").await.map(drop)).await?;
     let mut direct = Http1::new(local(stage.member("api-v1")?.app));
     let direct = median_ms(SAMPLES, async || direct.get("/").await.map(drop)).await?;
@@ -53,6 +50,24 @@ async fn call_api(stage: &Stage, version: &str) -> Result<Event> {
         direct_ms: Some(direct),
         added_ms: Some(median - direct),
     })
+}
+
+/// Asks until this version answers: requests are balanced one by one.
+///
+/// Several callers at once, since a version whose first answer was slow gets nothing from a single one for some time:
+/// the balancer sends where the answer comes sooner, unless that is busy.
+async fn answer_of(upstream: SocketAddr, version: &str) -> Result<Answer> {
+    let start = Instant::now();
+    let mut callers: Vec<Http1> = (0..CALLERS).map(|_| Http1::new(upstream)).collect();
+    let mut calls = 0;
+    while start.elapsed() < PATIENCE {
+        let answers = try_join_all(callers.iter_mut().map(|caller| caller.get("/"))).await?;
+        calls += answers.len();
+        if let Some(answer) = answers.into_iter().find(|answer| answer.version == version) {
+            return Ok(answer);
+        }
+    }
+    bail!("api {version} answered none of {calls} calls in {} s", PATIENCE.as_secs())
 }
 
 async fn call_greeter(stage: &Stage) -> Result<Event> {
@@ -79,9 +94,16 @@ async fn call_store(stage: &Stage) -> Result<Event> {
     let median = median_ms(SAMPLES / 4, async || use_store(through).await.map(drop)).await?;
     let app = local(stage.member("store")?.app);
     let direct = median_ms(SAMPLES / 4, async || use_store(app).await.map(drop)).await?;
-    // Raw bytes carry no header: what the callee's proxy saw is in its access log.
-    let logged = stage.access_log("store", |line| line["reporter"] == "destination");
-    let caller = logged.and_then(|line| line["source"].as_str().map(str::to_owned));
+    // Raw bytes carry no header: what the callee's proxy saw is in its access log, which is written a moment later.
+    let start = Instant::now();
+    let caller = loop {
+        let logged = stage.access_log("store", |line| line["reporter"] == "destination");
+        let caller = logged.and_then(|line| line["source"].as_str().map(str::to_owned));
+        if caller.is_some() || start.elapsed() > Duration::from_secs(5) {
+            break caller;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     Ok(Event::Call {
         from: "web",
         to: "store",

@@ -119,8 +119,7 @@ impl Stage {
             self.control_address
         );
         if let Some(url) = consul {
-            settings +=
-                &format!("\n[[registry]]\nid = \"consul/demo\"\n[registry.consul]\naddress = \"{url}\"\n");
+            settings += &super::consul::registry(url, "api");
         }
         settings
     }

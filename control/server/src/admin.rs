@@ -23,12 +23,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_ca::{Authority, JoinTokens};
 use weft_identity::SvidSource;
-use weft_model::TrustDomain;
+use weft_model::{RegistryId, TrustDomain};
 
 use crate::counters::Counters;
 use crate::proxies::Proxies;
 use crate::publish::Readers;
-use crate::readiness::Phase;
+use crate::readiness::{Phase, unheard};
 
 /// What the admin endpoint can see.
 pub(crate) struct Admin {
@@ -43,6 +43,13 @@ pub(crate) struct Admin {
     pub(crate) authority: Arc<Authority>,
     pub(crate) tokens: Arc<JoinTokens>,
     pub(crate) identity: SvidSource,
+}
+
+impl Admin {
+    /// Registries of which nothing is known yet.
+    fn unheard(&self) -> Vec<RegistryId> {
+        unheard(&self.published.reports.borrow())
+    }
 }
 
 /// Where a request came in.

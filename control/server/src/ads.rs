@@ -2,16 +2,16 @@
 //!
 //! The protocol is `weft_xds::Stream`'s; here are its shell: the check that a proxy is who it says, the wait until
 //! this process knows enough to answer, and the select over requests and publications. A stream is pulled by its
-//! connection: nothing is spawned and nothing queued, so a slow client costs itself only. It does not decide what
-//! is sent.
+//! connection: nothing is spawned and nothing queued, so a slow client costs itself only. A stream ends with the
+//! certificate that opened it: the proxy comes back with its renewed one. It does not decide what is sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status, Streaming};
 use weft_ca::transport::PeerIdentity;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
@@ -30,6 +30,8 @@ pub(crate) struct Ads {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) proxies: Proxies,
     pub(crate) counters: Arc<Counters>,
+    /// Room for streams: `limits.streams`.
+    pub(crate) room: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -48,8 +50,20 @@ impl AggregatedDiscoveryService for Ads {
             tracing::warn!(remote = %peer.remote, "a stream without client certificate was refused");
             return Err(Status::unauthenticated("a client certificate of the mesh is needed"));
         }
+        let until = lapses(&peer, SystemTime::now());
+        if until.is_some_and(|until| until <= Instant::now()) {
+            self.counters.refused_streams.add(1);
+            return Err(lapsed());
+        }
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.counters.refused_streams.add(1);
+            tracing::warn!(remote = %peer.remote, "a stream was refused: limits.streams are open");
+            return Err(Status::resource_exhausted(
+                "this control plane has as many streams as limits.streams allows",
+            ));
+        };
         self.counters.streams.add(1);
-        let session = Session::new(self.clone(), peer, request.into_inner());
+        let session = Session::new(self.clone(), peer, until, permit, request.into_inner());
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
     }
 }
@@ -58,6 +72,10 @@ impl AggregatedDiscoveryService for Ads {
 struct Session {
     ads: Ads,
     peer: PeerIdentity,
+    /// When the certificate that opened it is over.
+    until: Option<Instant>,
+    /// Its place among the streams there may be.
+    _permit: OwnedSemaphorePermit,
     requests: Streaming<DeltaDiscoveryRequest>,
     stream: SharedStream,
     /// Set once the proxy has said who it is, and is.
@@ -70,11 +88,19 @@ struct Session {
 }
 
 impl Session {
-    fn new(ads: Ads, peer: PeerIdentity, requests: Streaming<DeltaDiscoveryRequest>) -> Self {
+    fn new(
+        ads: Ads,
+        peer: PeerIdentity,
+        until: Option<Instant>,
+        permit: OwnedSemaphorePermit,
+        requests: Streaming<DeltaDiscoveryRequest>,
+    ) -> Self {
         let stream = Arc::new(Mutex::new(Stream::new(StreamSettings::default())));
         Self {
             ads,
             peer,
+            until,
+            _permit: permit,
             requests,
             stream,
             presence: None,
@@ -124,6 +150,10 @@ impl Session {
                     Err(_) => return Err(going_away()),
                 },
                 () = stopping(&mut self.ads.phase) => return Err(going_away()),
+                () = over(self.until) => {
+                    tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
+                    return Err(lapsed());
+                }
             }
         }
     }
@@ -212,4 +242,25 @@ fn going_away() -> Status {
     Status::unavailable("this control plane is shutting down")
 }
 
+/// When streams of this peer end, on the clock that nobody sets back.
+fn lapses(peer: &PeerIdentity, now: SystemTime) -> Option<Instant> {
+    let end = peer.not_after? + GRACE;
+    Some(Instant::now() + end.duration_since(now).unwrap_or_default())
+}
+
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lapsed() -> Status {
+    Status::unauthenticated(
+        "the client certificate of this connection has expired; connect with the renewed one",
+    )
+}
+
+/// For clocks that differ a little. A proxy renews long before, so that it has another certificate by then.
+const GRACE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(10);

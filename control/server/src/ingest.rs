@@ -3,9 +3,10 @@
 //! Each registry is supervised in a task of its own, so that parsing a large listing holds up nobody else; the
 //! catalog has one writer, so that there is one order of events. What is published when is [`Batch`]'s decision:
 //! removals at once, updates in company. What is known is also kept on disk ([`LastKnown`]): a control plane that
-//! restarts while a registry does not answer goes on with what that registry said last.
+//! restarts while a registry does not answer goes on with what that registry said last. Where nothing is kept either,
+//! the publications say that they are not complete, and proxies keep what they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use weft_identity::SvidSource;
-use weft_model::{Catalog, Changes, Mapping, RegistryId};
+use weft_model::{Catalog, Changes, Entry, Mapping, RegistryId};
 use weft_proto::TrustBundle;
-use weft_registry::{Registry, SuperviseSettings, Supervised, supervise};
+use weft_registry::{Registry, SuperviseSettings, Supervised, resume};
 use weft_xds::{Batch, BatchSettings};
 
 use crate::last_known::LastKnown;
@@ -45,7 +46,16 @@ pub(crate) struct Ingest {
     /// Wakes when the trust bundles may have changed.
     credentials: watch::Receiver<u64>,
     last_known: LastKnown,
-    registries: Vec<(Box<dyn Registry>, SuperviseSettings)>,
+    /// Registries of which nothing complete is known: not listed by this process, and nothing left by an earlier one.
+    unheard: BTreeSet<RegistryId>,
+    registries: Vec<Restored>,
+}
+
+/// A registry, and what an earlier process left of it.
+struct Restored {
+    registry: Box<dyn Registry>,
+    supervise: SuperviseSettings,
+    entries: Vec<Entry>,
 }
 
 impl Ingest {
@@ -58,7 +68,8 @@ impl Ingest {
     ) -> Self {
         let mappings = followed.iter().map(|one| (one.registry.id().clone(), one.mapping.clone())).collect();
         let report = |required| RegistryReport { required, ..RegistryReport::default() };
-        let reports = followed.iter().map(|one| (one.registry.id().clone(), report(one.required))).collect();
+        let reports: BTreeMap<_, _> =
+            followed.iter().map(|one| (one.registry.id().clone(), report(one.required))).collect();
         let mut ingest = Self {
             catalog: Catalog::new(mappings),
             batch: Batch::new(BatchSettings::default()),
@@ -70,9 +81,13 @@ impl Ingest {
             credentials: identity.subscribe(),
             identity,
             last_known,
-            registries: followed.into_iter().map(|one| (one.registry, one.supervise)).collect(),
+            unheard: BTreeSet::new(),
+            registries: Vec::new(),
         };
-        ingest.restore();
+        ingest.registries = followed.into_iter().map(|one| ingest.restore(one)).collect();
+        if !ingest.unheard.is_empty() {
+            ingest.resources = weft_xds::Published::unheard();
+        }
         ingest.publish(true);
         ingest
     }
@@ -82,32 +97,49 @@ impl Ingest {
         // A registry that says more than this waits until the catalog has caught up: back-pressure, not memory.
         let (sender, mut said) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
-        for (registry, settings) in self.registries.drain(..) {
-            tasks.spawn(follow(registry, settings, sender.clone()));
+        for restored in self.registries.drain(..) {
+            tasks.spawn(follow(restored, sender.clone()));
         }
         let mut items = Vec::new();
         loop {
-            let mut bundles_changed = false;
+            let mut at_once = false;
             tokio::select! {
                 // `sender` is alive in this function, so the channel does not end.
-                _ = said.recv_many(&mut items, 256) => items.drain(..).for_each(|item| self.take(item)),
+                _ = said.recv_many(&mut items, 256) => {
+                    items.drain(..).for_each(|item| self.take(item));
+                    at_once = self.hear_all();
+                }
                 () = sleep_until_std(self.batch.due()) => {}
-                Ok(()) = self.credentials.changed() => bundles_changed = true,
+                Ok(()) = self.credentials.changed() => at_once = true,
                 () = self.last_known.write_due() => self.last_known.write(&self.catalog).await,
                 () = stopping(&mut phase) => break,
             }
-            self.publish(bundles_changed);
+            self.publish(at_once);
         }
         self.last_known.write(&self.catalog).await;
     }
 
-    fn restore(&mut self) {
-        let ids: Vec<RegistryId> = self.reports.keys().cloned().collect();
-        for id in ids {
-            let entries = self.last_known.read(&id);
-            let changes = self.catalog.restore(&id, entries);
-            self.note(changes);
+    fn restore(&mut self, followed: Followed) -> Restored {
+        let Followed { registry, supervise, .. } = followed;
+        let stored = self.last_known.read(registry.id());
+        if stored.is_none() {
+            self.unheard.insert(registry.id().clone());
         }
+        let entries = stored.unwrap_or_default();
+        let changes = self.catalog.restore(registry.id(), entries.clone());
+        self.note(changes);
+        Restored { registry, supervise, entries }
+    }
+
+    /// Whether it is known only now that what is not there does not exist: that is published at once, since proxies wait
+    /// for it.
+    fn hear_all(&mut self) -> bool {
+        let now = self.unheard.is_empty() && !self.resources.is_complete();
+        if now {
+            tracing::info!("every registry has been heard; what none of them has is gone");
+            self.resources = std::mem::take(&mut self.resources).all_heard();
+        }
+        now
     }
 
     fn take(&mut self, item: Supervised) {
@@ -116,12 +148,18 @@ impl Ingest {
             Supervised::Event(id, event) => {
                 let changes = self.catalog.apply(&id, event);
                 self.report(&id).events += 1;
-                if !changes.is_empty() {
+                if !changes.is_empty() && !self.unheard.contains(&id) {
                     self.last_known.changed(&id);
                 }
                 self.note(changes);
             }
-            Supervised::Freshness(id, freshness) => self.report(&id).freshness = freshness,
+            Supervised::Freshness(id, freshness) => {
+                // Stored also if it listed nothing: that is known, too.
+                if freshness.has_synced() && self.unheard.remove(&id) {
+                    self.last_known.changed(&id);
+                }
+                self.report(&id).freshness = freshness;
+            }
         }
     }
 
@@ -154,6 +192,7 @@ impl Ingest {
             self.reports_changed = false;
             for (id, report) in &mut self.reports {
                 report.entries = self.catalog.held_by(id);
+                report.unheard = self.unheard.contains(id);
             }
             self.publisher.reports.send_replace(Reports::new(self.reports.clone()));
         }
@@ -172,8 +211,10 @@ impl Ingest {
 }
 
 /// Hands on what one registry says, in order.
-async fn follow(registry: Box<dyn Registry>, settings: SuperviseSettings, sender: mpsc::Sender<Supervised>) {
-    let mut said = std::pin::pin!(supervise(registry, settings));
+async fn follow(restored: Restored, sender: mpsc::Sender<Supervised>) {
+    let Restored { registry, supervise, entries } = restored;
+    let mut said = std::pin::pin!(resume(registry, supervise, &entries));
+    drop(entries);
     while let Some(item) = said.next().await {
         if sender.send(item).await.is_err() {
             return;

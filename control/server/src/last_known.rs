@@ -3,7 +3,7 @@
 //! One JSON file a registry, replaced as a whole (write, sync, rename), at most every [`EVERY`]; after a crash what
 //! is newer is missing until the registry answers. A file that can't be read is set aside and reported: the
 //! registry then starts from nothing. It is a copy, never the truth: a registry's first complete listing replaces
-//! it.
+//! it. Only what a registry listed completely is written, so that a file says also what is *not* there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,21 +43,21 @@ impl LastKnown {
         Self { directory, changed: BTreeSet::new(), due: None, failing: false }
     }
 
-    /// What a registry said last; nothing where nothing good is stored.
-    pub(crate) fn read(&self, id: &RegistryId) -> Vec<Entry> {
+    /// What a registry said last; `None` where nothing good is stored, which is not the same as nothing.
+    pub(crate) fn read(&self, id: &RegistryId) -> Option<Vec<Entry>> {
         let path = self.path(id);
         match read(&path, id) {
             Ok(stored) => {
                 let services = stored.services.into_iter().map(Entry::Service);
-                services.chain(stored.workloads.into_iter().map(Entry::Workload)).collect()
+                Some(services.chain(stored.workloads.into_iter().map(Entry::Workload)).collect())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let aside = path.with_extension("json.bad");
                 let kept = fs::rename(&path, &aside).is_ok();
                 tracing::error!(registry = %id, file = %path.display(), %error, kept_as_bad = kept,
                     "what this registry said last can't be read; it starts from nothing");
-                Vec::new()
+                None
             }
         }
     }
@@ -174,7 +174,7 @@ mod tests {
         last_known.write_due().await;
         last_known.write(&catalog).await;
 
-        let entries = LastKnown::new(directory.path().join("registries")).read(&id());
+        let entries = LastKnown::new(directory.path().join("registries")).read(&id()).unwrap();
         let mut restored = Catalog::new(BTreeMap::new());
         assert!(!restored.restore(&id(), entries).is_empty());
         assert_eq!(restored.snapshot().service_count(), 2);
@@ -188,10 +188,10 @@ mod tests {
         for content in ["{", "", "[]", &other] {
             let path = last_known.path(&id());
             fs::write(&path, content).unwrap();
-            assert!(last_known.read(&id()).is_empty());
+            assert!(last_known.read(&id()).is_none());
             assert!(!path.exists() && path.with_extension("json.bad").exists(), "{content}");
         }
-        assert!(last_known.read(&id()).is_empty());
+        assert!(last_known.read(&id()).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use weft_control_api::{ProxyDump, ProxyStatus, ProxySync, Refusal, TypeStatus};
+use weft_model::RegistryId;
 use weft_proto::NodeId;
 use weft_xds::{Stream, StreamStatus};
 
@@ -73,23 +74,23 @@ impl Proxies {
         lock(&self.0).streams.len()
     }
 
-    /// Each one's status, by name.
-    pub(crate) fn statuses(&self) -> Vec<ProxyStatus> {
+    /// Each one's status, by name. `unheard`: the registries that undecided names wait for.
+    pub(crate) fn statuses(&self, unheard: &[RegistryId]) -> Vec<ProxyStatus> {
         let mut statuses: Vec<ProxyStatus> = self
             .connections()
             .iter()
-            .map(|connection| connection.status(&lock(&connection.stream).status()))
+            .map(|connection| connection.status(&lock(&connection.stream).status(), unheard))
             .collect();
         statuses.sort_by(|a, b| (&a.name, a.connected_unix_ms).cmp(&(&b.name, b.connected_unix_ms)));
         statuses
     }
 
     /// All that is known of the one of this name; of the newest where it is connected twice.
-    pub(crate) fn dump(&self, name: &str) -> Option<ProxyDump> {
+    pub(crate) fn dump(&self, name: &str, unheard: &[RegistryId]) -> Option<ProxyDump> {
         let connection = self.connections().into_iter().rev().find(|one| one.node.to_string() == name)?;
         let status = lock(&connection.stream).status();
         Some(ProxyDump {
-            proxy: connection.status(&status),
+            proxy: connection.status(&status, unheard),
             types: status.types.iter().map(type_status).collect(),
         })
     }
@@ -100,7 +101,7 @@ impl Proxies {
 }
 
 impl Connection {
-    fn status(&self, status: &StreamStatus) -> ProxyStatus {
+    fn status(&self, status: &StreamStatus, unheard: &[RegistryId]) -> ProxyStatus {
         let refused = status.types.iter().any(|one| !one.refused.is_empty());
         let sync = match (status.in_sync, refused) {
             (_, true) => ProxySync::Refused,
@@ -116,7 +117,7 @@ impl Connection {
             connected_unix_ms: unix_ms(self.since),
             applied_revision: status.applied_revision,
             sync,
-            reasons: status.types.iter().flat_map(reasons).collect(),
+            reasons: status.types.iter().flat_map(|one| reasons(one, unheard)).collect(),
             subscriptions: status
                 .types
                 .iter()
@@ -126,8 +127,8 @@ impl Connection {
     }
 }
 
-/// Why a type is not in sync, a sentence each.
-fn reasons(status: &weft_xds::TypeStatus) -> Vec<String> {
+/// Why a type is not in sync, or not all that there may be, a sentence each.
+fn reasons(status: &weft_xds::TypeStatus, unheard: &[RegistryId]) -> Vec<String> {
     let kind = status.kind;
     let mut reasons = Vec::new();
     for refused in &status.refused {
@@ -140,6 +141,11 @@ fn reasons(status: &weft_xds::TypeStatus) -> Vec<String> {
     }
     if status.waiting > 0 {
         reasons.push(format!("{} of {kind} are to be sent", status.waiting));
+    }
+    if status.undecided > 0 {
+        let registries = unheard.iter().map(RegistryId::as_str).collect::<Vec<_>>().join(", ");
+        let of = if registries.is_empty() { "a registry" } else { &registries };
+        reasons.push(format!("{} of {kind} are undecided until {of} is heard", status.undecided));
     }
     reasons
 }
@@ -177,12 +183,12 @@ mod tests {
         let proxies = Proxies::default();
         let _other = enter(&proxies, "spiffe://td/ns/a/sa/z~1");
         let presence = enter(&proxies, "spiffe://td/ns/a/sa/b~1");
-        let names: Vec<String> = proxies.statuses().into_iter().map(|status| status.name).collect();
+        let names: Vec<String> = proxies.statuses(&[]).into_iter().map(|status| status.name).collect();
         assert_eq!(names, ["spiffe://td/ns/a/sa/b~1", "spiffe://td/ns/a/sa/z~1"]);
-        assert!(proxies.dump("spiffe://td/ns/a/sa/b~1").is_some());
+        assert!(proxies.dump("spiffe://td/ns/a/sa/b~1", &[]).is_some());
         drop(presence);
         assert_eq!(proxies.count(), 1);
-        assert!(proxies.dump("spiffe://td/ns/a/sa/b~1").is_none());
+        assert!(proxies.dump("spiffe://td/ns/a/sa/b~1", &[]).is_none());
     }
 
     #[test]
@@ -207,6 +213,7 @@ mod tests {
             subscribed: 1,
             held: 0,
             waiting: 2,
+            undecided: 3,
             in_flight_revision: Some(7),
             sent_revision: None,
             acked_revision: None,
@@ -214,11 +221,12 @@ mod tests {
             refused: vec![refused],
         };
         assert_eq!(
-            reasons(&status),
+            reasons(&status, &["consul/dc1".parse().unwrap()]),
             [
                 "it refused Service default/api: ports[0].number: 0 is no port",
                 "Service of revision 7 is not acknowledged",
-                "2 of Service are to be sent"
+                "2 of Service are to be sent",
+                "3 of Service are undecided until consul/dc1 is heard"
             ]
         );
     }

@@ -30,6 +30,8 @@ pub(crate) struct RegistryReport {
     pub(crate) required: bool,
     /// Entries held.
     pub(crate) entries: usize,
+    /// Nothing complete is known of it, of this process or of one before it.
+    pub(crate) unheard: bool,
     /// Events that came from it.
     pub(crate) events: u64,
     /// How far it can be believed.

@@ -1,6 +1,7 @@
 //! When this process answers proxies: once each registry has listed everything, or its deadline has passed.
 //!
-//! Before that it knows too little: a service that is not listed yet would look like one that is gone. Pure decision
+//! Before that it knows too little to be of much use. Ready is not complete: what a registry may have that is still not
+//! heard after the deadline stays undecided (`weft_xds::Published`), so that nothing looks gone. Pure decision
 //! ([`judge`]); the waiting is in [`await_registries`]. What never comes back is `Starting`.
 
 use std::time::Duration;
@@ -31,6 +32,11 @@ pub(crate) async fn stopping(phase: &mut watch::Receiver<Phase>) {
 pub(crate) fn unsynced(reports: &Reports) -> Vec<RegistryId> {
     let unsynced = reports.iter().filter(|(_, report)| !report.freshness.has_synced());
     unsynced.map(|(id, _)| id.clone()).collect()
+}
+
+/// Registries of which nothing complete is known, for which proxies keep what they have.
+pub(crate) fn unheard(reports: &Reports) -> Vec<RegistryId> {
+    reports.iter().filter(|(_, report)| report.unheard).map(|(id, _)| id.clone()).collect()
 }
 
 /// Whether waiting is over, with `overdue` when the deadline has passed.

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use weft_ca::{CaService, keep_own_svid, transport};
@@ -67,6 +67,7 @@ pub(crate) async fn run(
         phase: phases.clone(),
         proxies: Proxies::default(),
         counters: Arc::new(Counters::default()),
+        room: Arc::new(Semaphore::new(settings.limits.streams)),
     };
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
     let admin = admin(&settings, started, listen, published, &ads, &ca);

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) registry: Vec<RegistrySettings>,
     /// The certificate authority.
     pub(crate) ca: CaSettings,
+    /// How much is served at once.
+    pub(crate) limits: LimitSettings,
     /// When this process counts as ready.
     pub(crate) ready: ReadySettings,
     /// What happens on SIGTERM.
@@ -66,6 +68,15 @@ pub(crate) struct AdminSettings {
     pub(crate) socket: Option<PathBuf>,
     /// A TCP address besides, which only reads. It must be of the loopback interface: nobody is authenticated.
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitSettings {
+    /// Discovery streams at once; a proxy has one.
+    #[serde(deserialize_with = "streams")]
+    pub(crate) streams: usize,
 }
 
 /// `[ready]`.
@@ -97,9 +108,17 @@ impl Default for Settings {
             admin: AdminSettings::default(),
             registry: Vec::new(),
             ca: CaSettings::default(),
+            limits: LimitSettings::default(),
             ready: ReadySettings::default(),
             shutdown: ShutdownSettings::default(),
         }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        // Each costs some 10 kB and what its proxy subscribes to; more proxies take another replica.
+        Self { streams: 20_000 }
     }
 }
 
@@ -133,6 +152,16 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     humantime::parse_duration(&text).map_err(|error| {
         de::Error::custom(format_args!("{text:?} is no duration as 500ms, 10s or 24h: {error}"))
     })
+}
+
+/// As many as a semaphore counts, and at least one.
+fn streams<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let most = tokio::sync::Semaphore::MAX_PERMITS;
+    let streams = usize::deserialize(deserializer)?;
+    match (1..=most).contains(&streams) {
+        true => Ok(streams),
+        false => Err(de::Error::custom(format_args!("{streams} is not in 1 to {most}"))),
+    }
 }
 
 #[cfg(test)]

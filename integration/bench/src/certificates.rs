@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
 
@@ -24,10 +24,13 @@ pub(crate) struct Files {
 pub(crate) fn make(directory: &Path) -> Result<Files> {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // Names must differ, or the leaf looks as if it had signed itself.
+    root.distinguished_name.push(DnType::CommonName, "bench root");
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let root_key = KeyPair::generate()?;
     let root_certificate = root.self_signed(&root_key)?;
     let mut leaf = CertificateParams::new(vec!["bench.weft".to_owned()])?;
+    leaf.distinguished_name.push(DnType::CommonName, "bench leaf");
     leaf.subject_alt_names.push(SanType::URI("spiffe://bench.weft/ns/default/sa/peer".try_into()?));
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

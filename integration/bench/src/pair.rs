@@ -71,7 +71,8 @@ async fn up(pair: &Pair) -> Result<()> {
         }
         Ok(Some(()))
     })
-    .await?;
+    .await
+    .with_context(|| pair.log())?;
     pin_pair(pair)
 }
 

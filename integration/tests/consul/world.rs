@@ -179,6 +179,14 @@ pub(crate) fn load(web: &Proxy) -> Load {
     Load::start(web.upstream("api"), "/", 4, 150)
 }
 
+/// The load of the tests, once two versions have answered. One whose first answer was slow gets little for some time.
+pub(crate) async fn load_on_both(web: &Proxy) -> Result<Load> {
+    let load = load(web);
+    eventually("both versions are called", async || Ok((load.so_far().by_version.len() == 2).then_some(())))
+        .await?;
+    Ok(load)
+}
+
 /// Not one call failed, and there were calls.
 pub(crate) fn none_failed(outcome: &Outcome, what: &str) {
     println!(

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Scope, Service, ServiceKey,
-    Tunnel, Workload,
+    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Scope, Service,
+    ServiceKey, Tunnel, Workload,
 };
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use weft_proto::{ResourceType, TrustBundle};
@@ -248,8 +248,8 @@ impl World {
         }
         for name in &response.removed_resources {
             assert!(names.insert(name), "{name} twice in a response");
-            let may_go = !self.unheard
-                || (kind == ResourceType::Workload && self.changed_since_start.contains(name));
+            let may_go =
+                !self.unheard || (kind == ResourceType::Workload && self.changed_since_start.contains(name));
             assert!(may_go, "{kind} {name} was taken away by a server that had not heard everything");
             self.last_sent.remove(&(kind, name.clone()));
         }

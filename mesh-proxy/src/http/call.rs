@@ -21,6 +21,8 @@ pub(crate) trait Ledger {
     fn started(&self);
     /// It ended.
     fn ended(&self, record: &Record);
+    /// Whether what ends now is cut by this proxy, whose drain deadline is over.
+    fn cuts(&self) -> bool;
 }
 
 /// A request (or TCP connection) in progress.
@@ -105,10 +107,17 @@ impl Call {
 
     /// The client left before the end.
     pub(crate) fn abandoned(mut self: Box<Self>) {
-        self.flag(ResponseFlag::DownstreamConnectionTermination, || {
-            "the client left before the end".to_owned()
-        });
+        self.left("the client left before the end");
         self.end();
+    }
+
+    /// Nobody reads any more: the client left, or this proxy ends.
+    fn left(&mut self, words: &str) {
+        if self.ledger.cuts() {
+            self.flag(ResponseFlag::Draining, || "cut at the drain deadline".to_owned());
+        } else {
+            self.flag(ResponseFlag::DownstreamConnectionTermination, || words.to_owned());
+        }
     }
 
     fn flag(&mut self, flag: ResponseFlag, detail: impl FnOnce() -> String) {
@@ -141,9 +150,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
             // hyper dropped the handler: the client reset the stream or closed the connection.
-            self.flag(ResponseFlag::DownstreamConnectionTermination, || {
-                "the client left before the response".to_owned()
-            });
+            self.left("the client left before the response");
             self.end();
         }
     }

@@ -1,7 +1,8 @@
 //! Requests to one Consul agent: consulrs's request machinery over a transport of our own.
 //!
-//! consulrs comes with reqwest 0.11 and OpenSSL, so it only builds the requests here; [`Transport`] carries them. What the machinery would unwrap is checked before: tokens here, the address in `settings.rs`,
-//! names by being [`ServiceName`]s. When to ask again is `watch.rs`'s business.
+//! consulrs comes with reqwest 0.11 and OpenSSL, so it only builds the requests here; [`Transport`] carries them. What
+//! the machinery would unwrap is checked before: tokens here, the address in `settings.rs`, names by being
+//! [`ServiceName`]s. When to ask again is `watch.rs`'s business.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +13,6 @@ use consulrs::api::catalog::requests::ListServicesRequest;
 use consulrs::api::features::{Blocking, ConsistencyMode};
 use consulrs::api::{EndpointMiddleware, Features};
 use rustify::endpoint::Endpoint;
-use rustify::errors::ClientError;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use weft_model::ServiceName;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -99,16 +99,28 @@ impl ConsulServer {
             )?;
             return Ok(None);
         };
+        let mut tries = 1;
+        loop {
+            match Self::start_once(version, &options, &binary).await {
+                // Somebody took a port between our look and Consul's.
+                Err(error) if tries < 5 && error.to_string().contains("address already in use") => tries += 1,
+                started => return started.map(Some),
+            }
+        }
+    }
+
+    async fn start_once(version: ConsulVersion, options: &ConsulOptions, binary: &Path) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let [http_port, https_port, server, serf] = free_ports()?;
-        let config = config(version, &options, [http_port, https_port, server, serf]);
-        fs::write(directory.path().join("agent.json"), config.to_string())?;
+        let ports = free_ports()?;
+        fs::write(directory.path().join("agent.json"), config(version, options, ports).to_string())?;
         let http =
             reqwest::Client::builder().no_proxy().tls_certs_only([]).build().map_err(io::Error::other)?;
-        let process = Some(spawn(&binary, options.persistent, directory.path())?);
-        let mut server = Self { version, options, directory, http_port, https_port, process, http };
+        let process = Some(spawn(binary, options.persistent, directory.path())?);
+        let [http_port, https_port, ..] = ports;
+        let mut server =
+            Self { version, options: options.clone(), directory, http_port, https_port, process, http };
         server.until_ready().await?;
-        Ok(Some(server))
+        Ok(server)
     }
 
     /// Which version runs.
@@ -286,13 +298,19 @@ fn config(version: ConsulVersion, options: &ConsulOptions, ports: [u16; 4]) -> V
     config
 }
 
-/// Ports that nobody has at this moment. All are held until the last is known, so that none comes twice.
+/// Ports that nobody has at this moment, for TCP and UDP. They are below the range that the system gives to outgoing
+/// connections: a restarted agent must find its own ports free. All are held until the last is known.
 fn free_ports() -> io::Result<[u16; 4]> {
-    let held: Vec<TcpListener> =
-        (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let mut ports = [0; 4];
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr()?.port();
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let free = (0..1000).map(|_| rand::random_range(20_000..32_000)).find_map(|port: u16| {
+            let at = (Ipv4Addr::LOCALHOST, port);
+            Some((port, TcpListener::bind(at).ok()?, UdpSocket::bind(at).ok()?))
+        });
+        let (number, tcp, udp) = free.ok_or_else(|| io::Error::other("no free port from 20000 to 32000"))?;
+        *port = number;
+        held.push((tcp, udp));
     }
     Ok(ports)
 }

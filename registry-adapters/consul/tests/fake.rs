@@ -170,6 +170,20 @@ async fn a_dead_agent_is_source_down_and_all_is_well_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_back_is_seen_although_nothing_changes_in_it() {
+    let mut fake = FakeConsul::start().await;
+    fake.put("api", "api-1", |_| {});
+    // Longer than this test waits: the first answer after the outage must not have blocked.
+    let mut watching = Watching::new(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
+    watching.until_synced().await;
+    fake.go_down().await;
+    watching.until("stale", |watching| watching.state() == State::Stale).await;
+    fake.come_back().await;
+    watching.until_synced().await;
+    assert_eq!(watching.members("api").len(), 1);
+}
+
+#[tokio::test]
 async fn an_index_that_goes_back_starts_over_and_loses_nothing() {
     let (fake, mut watching) = started().await;
     fake.index_goes_back_to(3);

@@ -64,6 +64,17 @@ impl Guard {
         }
     }
 
+    /// A guard of a registry that held `restored` when it was last heard.
+    ///
+    /// Only workloads count in what is held, and only they have the same keys here and there: a restored service has
+    /// the mesh's name, which a mapping may have made from another.
+    pub fn resumed(settings: GuardSettings, restored: &[Entry]) -> Self {
+        let mut guard = Self::new(settings);
+        let workloads = restored.iter().filter(|entry| matches!(entry, Entry::Workload(_)));
+        workloads.for_each(|entry| guard.take(entry));
+        guard
+    }
+
     /// Judges one event at `now`.
     pub fn judge(&mut self, event: RegistryEvent, now: Instant) -> Verdict {
         let before = self.missing.len();

@@ -26,7 +26,7 @@ pub use error::{Problem, RegistryError, RegistryErrorKind};
 pub use freshness::{ErrorReport, Freshness, FreshnessTracker, HeldReset, Note, State, UnixMillis};
 pub use guard::{Guard, GuardSettings, Verdict};
 pub use reread::{Reread, RereadTrigger};
-pub use supervise::{SuperviseSettings, Supervised, supervise};
+pub use supervise::{SuperviseSettings, Supervised, resume, supervise};
 pub use weft_model::Severity;
 
 /// A source of services and workloads: Consul, Kubernetes, Nomad, a directory of files.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
-use weft_model::{RegistryEvent, RegistryId, Scope, Severity};
+use weft_model::{Entry, RegistryEvent, RegistryId, Scope, Severity};
 
 use crate::Registry;
 use crate::backoff::Backoff;
@@ -37,7 +37,18 @@ pub enum Supervised {
 
 /// Watches `registry` for ever. The first item is its freshness: syncing.
 pub fn supervise(registry: Box<dyn Registry>, settings: SuperviseSettings) -> impl Stream<Item = Supervised> {
-    stream::unfold(Supervisor::new(registry, settings), |mut supervisor| async move {
+    resume(registry, settings, &[])
+}
+
+/// The same for a registry of which an earlier process left `restored` in the catalog: a first listing that lacks most of
+/// it is held as any other that does.
+pub fn resume(
+    registry: Box<dyn Registry>,
+    settings: SuperviseSettings,
+    restored: &[Entry],
+) -> impl Stream<Item = Supervised> + use<> {
+    let guard = Guard::resumed(settings.guard, restored);
+    stream::unfold(Supervisor::new(registry, guard), |mut supervisor| async move {
         let item = supervisor.next().await;
         Some((item, supervisor))
     })
@@ -58,7 +69,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(registry: Box<dyn Registry>, settings: SuperviseSettings) -> Self {
+    fn new(registry: Box<dyn Registry>, guard: Guard) -> Self {
         let id = registry.id().clone();
         let (trigger, reread) = Reread::channel();
         let tracker = FreshnessTracker::new(UnixMillis::now());
@@ -68,7 +79,7 @@ impl Supervisor {
             adapter: registry.watch(reread),
             ended: false,
             trigger,
-            guard: Guard::new(settings.guard),
+            guard,
             tracker,
             spin: Spin::new(),
             ready: VecDeque::from([first]),

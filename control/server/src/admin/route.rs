@@ -48,11 +48,11 @@ fn read(admin: &Admin, origin: Origin, requested: &str) -> Answer {
             json(StatusCode::OK, &state.snapshot.workloads().map(AsRef::as_ref).collect::<Vec<_>>())
         }
         path::SNAPSHOT => json(StatusCode::OK, &state.snapshot),
-        path::PROXIES => json(StatusCode::OK, &admin.proxies.statuses()),
+        path::PROXIES => json(StatusCode::OK, &admin.proxies.statuses(&admin.unheard())),
         path::TOKENS if origin == Origin::Socket => list_tokens(admin),
         path::TOKENS => refused(StatusCode::FORBIDDEN, "tokens are served on the Unix socket only"),
         _ => match path::name_in(path::PROXIES, requested) {
-            Some(name) => match admin.proxies.dump(&name) {
+            Some(name) => match admin.proxies.dump(&name, &admin.unheard()) {
                 Some(dump) => json(StatusCode::OK, &dump),
                 None => refused(StatusCode::NOT_FOUND, &format!("no proxy {name:?} is connected")),
             },

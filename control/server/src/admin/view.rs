@@ -36,7 +36,7 @@ pub(super) fn status(admin: &Admin) -> Status {
             roots: roots(admin),
         },
         registries: reports.iter().map(|(id, report)| registry(id, report)).collect(),
-        proxies: admin.proxies.statuses(),
+        proxies: admin.proxies.statuses(&admin.unheard()),
     }
 }
 
@@ -44,14 +44,29 @@ pub(super) fn status(admin: &Admin) -> Status {
 pub(super) fn readiness(admin: &Admin) -> (bool, Vec<String>) {
     let phase = *admin.phase.borrow();
     let waiting = unsynced(&admin.published.reports.borrow());
-    let names = waiting.iter().map(RegistryId::as_str).collect::<Vec<_>>().join(", ");
+    let unheard = admin.unheard();
+    let names = names(&waiting);
     match phase {
         Phase::Stopping => (false, vec!["it is shutting down".to_owned()]),
         Phase::Starting if waiting.is_empty() => (false, vec!["it is starting".to_owned()]),
         Phase::Starting => (false, vec![format!("the first listing is not complete: {names}")]),
         Phase::Serving if waiting.is_empty() => (true, Vec::new()),
-        Phase::Serving => (true, vec![format!("it did not wait longer for the first listing of: {names}")]),
+        Phase::Serving => {
+            let mut notes = vec![format!("it did not wait longer for the first listing of: {names}")];
+            if !unheard.is_empty() {
+                notes.push(format!(
+                    "nothing is known of {}: proxies keep what they have, and services that are not known are \
+                     neither answered nor removed until it is heard",
+                    self::names(&unheard)
+                ));
+            }
+            (true, notes)
+        }
     }
+}
+
+fn names(registries: &[RegistryId]) -> String {
+    registries.iter().map(RegistryId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn roots(admin: &Admin) -> Vec<RootView> {

@@ -105,7 +105,9 @@ fn running() -> Running {
 #[tokio::test(start_paused = true)]
 async fn updates_wait_for_company_and_a_removal_does_not() {
     let mut running = running();
-    running.lists(vec![workload("a", Health::Healthy)]).await;
+    running.lists(Vec::new()).await;
+    running.published(|p| p.resources.is_complete()).await;
+    running.says(RegistryEvent::Upsert(vec![workload("a", Health::Healthy)])).await;
     let update = running.published(|p| p.snapshot.workload_count() == 1).await;
     assert!(update >= Duration::from_millis(9), "{update:?}");
     running.says(RegistryEvent::Upsert(vec![workload("a", Health::Unhealthy)])).await;
@@ -153,6 +155,42 @@ async fn a_restart_goes_on_with_what_a_silent_registry_said_last() {
     restarted.lists(vec![service("other")]).await;
     restarted.published(|p| p.snapshot.workload_count() == 0 && p.snapshot.service_count() == 1).await;
     assert!(restarted.readers.state.borrow().snapshot.service(&"other".parse().unwrap()).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_complete_once_the_registry_has_listed_or_left_what_it_had_listed() {
+    let mut running = running();
+    assert!(!running.readers.state.borrow().resources.is_complete());
+    running.says(RegistryEvent::Upsert(vec![service("api")])).await;
+    running.published(|p| p.snapshot.service_count() == 1).await;
+    assert!(!running.readers.state.borrow().resources.is_complete(), "a part is not all");
+    assert!(running.readers.reports.borrow().get(&id()).unwrap().unheard);
+    // A part is not stored either: the next process would take it for all.
+    let mut restarted = start(running.stop().await, SvidSource::new());
+    assert_eq!(restarted.readers.state.borrow().snapshot.service_count(), 0);
+    assert!(!restarted.readers.state.borrow().resources.is_complete());
+    // That it holds nothing is said and stored, too, though nothing changes.
+    restarted.lists(Vec::new()).await;
+    assert_eq!(restarted.published(|p| p.resources.is_complete()).await, Duration::ZERO);
+    let again = start(restarted.stop().await, SvidSource::new());
+    assert!(again.readers.state.borrow().resources.is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_listing_after_a_restart_that_lacks_most_of_what_was_stored_is_held() {
+    let mut running = running();
+    let all = ["a", "b", "c"].map(|name| workload(name, Health::Healthy));
+    running.lists(all.to_vec()).await;
+    running.published(|p| p.snapshot.workload_count() == 3).await;
+    let mut restarted = start(running.stop().await, SvidSource::new());
+    restarted.lists(Vec::new()).await;
+    let mut reports = restarted.readers.reports.clone();
+    let held = |reports: &Reports| reports.values().all(|report| report.freshness.held_reset.is_some());
+    let _found = reports.wait_for(held).await.unwrap();
+    assert_eq!(restarted.readers.state.borrow().snapshot.workload_count(), 3);
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    restarted.lists(Vec::new()).await;
+    restarted.published(|p| p.snapshot.workload_count() == 0).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -434,6 +434,81 @@ async fn a_registry_that_does_not_answer_is_waited_for_until_its_deadline() {
 }
 
 #[tokio::test]
+async fn while_a_registry_was_never_heard_a_proxy_keeps_what_it_holds_and_the_status_says_why() {
+    let consul = "[ready]\nregistry_deadline = \"100ms\"\n[[registry]]\nid = \"consul/dc1\"\n\
+                  [registry.consul]\naddress = \"http://127.0.0.1:1\"";
+    let mesh = Mesh::started(consul).await;
+    let proxy = mesh.join("default/web").await;
+    let (requests, receiver) = mpsc::channel(8);
+    for (kind, held) in
+        [(ResourceType::Workload, "consul/dc1/n/api-9"), (ResourceType::Service, "default/pay")]
+    {
+        let mut request = subscribe(NODE, kind, "default/pay");
+        request.initial_resource_versions.insert(held.to_owned(), "0".repeat(32));
+        requests.send(request).await.unwrap();
+    }
+    let mut following = Following { requests, ..proxy.stream(receiver).await.unwrap() };
+    let told = |status: &Status| status.proxies.first().is_some_and(|proxy| proxy.reasons.len() == 2);
+    let status = mesh.until("it is told what is undecided", told).await;
+    assert_eq!(status.proxies[0].sync, ProxySync::InSync);
+    let reasons = status.proxies[0].reasons.join("\n");
+    assert!(reasons.contains("1 of Service are undecided until consul/dc1 is heard"), "{reasons}");
+    let notes = status.control_plane.notes.join("\n");
+    assert!(notes.contains("nothing is known of consul/dc1: proxies keep what they have"), "{notes}");
+    let nothing = tokio::time::timeout(Duration::from_millis(300), following.responses.message()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    drop(following);
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_that_opened_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = weft_identity::testkit::TestAuthority::new("mesh.test");
+    let root = directory.path().join("other.pem");
+    std::fs::write(&root, other.bundle().to_pem()).unwrap();
+    let mesh = Mesh::start(directory, &format!("[ca]\nextra_roots = [{root:?}]"));
+    mesh.until("it is ready", |status| status.control_plane.ready).await;
+    let joined = mesh.join("default/web").await;
+    let mut params = weft_identity::testkit::leaf_params("spiffe://mesh.test/ns/default/sa/web");
+    params.not_after = (SystemTime::now() + Duration::from_secs(2)).into();
+    let (chain, key) = other.sign(params);
+    let bundles = joined.source.current().unwrap().bundles.as_ref().clone();
+    let source = SvidSource::new();
+    source.set(Svid::from_der(chain, key).unwrap(), bundles);
+    let short = Proxy { source, address: joined.address };
+    let (mut short, mut long) = (short.follow(NODE).await, joined.follow(NODE).await);
+    for following in [&mut short, &mut long] {
+        following.acked().await;
+        following.acked().await;
+    }
+    let started = std::time::Instant::now();
+    let ended = short.next().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+    assert!(ended.message().contains("has expired"), "{ended}");
+    assert!(started.elapsed() > Duration::from_secs(5), "not before it is over: {:?}", started.elapsed());
+    let goes_on = tokio::time::timeout(Duration::from_millis(200), long.responses.message()).await;
+    assert!(goes_on.is_err(), "{goes_on:?}");
+    drop((short, long));
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn more_streams_than_the_limit_are_refused_until_one_ends() {
+    let mesh = Mesh::started("limits.streams = 1").await;
+    let proxy = mesh.join("default/web").await;
+    let mut first = proxy.follow(NODE).await;
+    first.acked().await;
+    let (_requests, receiver) = mpsc::channel(1);
+    let refused = proxy.stream(receiver).await.err().expect("refused");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    drop(first);
+    mesh.until("the first is gone", |status| status.proxies.is_empty()).await;
+    proxy.follow(NODE).await.acked().await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn the_admin_endpoint_on_tcp_only_reads() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mesh = Mesh::started(&format!("admin.listen = \"{free}\"")).await;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use figment::error::Kind;
 use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -49,7 +50,21 @@ fn describe(error: figment::Error) -> String {
         Some(source) => format!(" (in {source})"),
         None => format!(" (from {})", metadata.name),
     });
-    format!("{key}{}{from}", error.kind)
+    format!("{key}{}{from}", describe_kind(&error.kind))
+}
+
+/// As figment says it, but with each legal name in marks of its own and not in double ones.
+fn describe_kind(kind: &Kind) -> String {
+    let one_of = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match kind {
+        Kind::UnknownField(found, known) => {
+            format!("unknown field `{found}`, expected one of {}", one_of(known))
+        }
+        Kind::UnknownVariant(found, known) => {
+            format!("unknown value `{found}`, expected one of {}", one_of(known))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// One `--set KEY=VALUE`.

@@ -96,6 +96,17 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
 }
 
 #[test]
+fn an_unknown_key_is_told_with_the_legal_ones_in_single_marks() {
+    let error = read("", &["zzz=1"]).unwrap_err();
+    assert!(error.contains("unknown field `zzz`, expected one of `listen`, `trust_domain`, "), "{error}");
+    assert!(!error.contains("``"), "{error}");
+    let error = read("", &["log_format=xml"]).unwrap_err();
+    assert!(error.contains("`xml`, expected one of `text`, `json`"), "{error}");
+    let error = read("", &["limits.streams=0"]).unwrap_err();
+    assert!(error.contains("limits.streams: 0 is not in 1 to"), "{error}");
+}
+
+#[test]
 fn a_missing_file_and_a_flag_without_value_are_told() {
     let missing = load(Some("/nonexistent/weft.toml".as_ref()), &[]).unwrap_err().to_string();
     assert!(missing.contains("/nonexistent/weft.toml"), "{missing}");
@@ -162,6 +173,7 @@ fn every_setting_is_documented() {
         "ca.limits.",
         "ca.limits.per_address.",
         "ca.consul.",
+        "limits.",
         "ready.",
         "shutdown.",
     ];

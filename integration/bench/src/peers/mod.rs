@@ -20,8 +20,17 @@ pub(crate) struct Pair {
     pub(crate) entry: SocketAddr,
     /// The processes that are measured.
     pub(crate) pids: Vec<u32>,
-    /// What must live as long: processes, directories.
+    /// The peer's processes, for what they say when they don't come up.
+    halves: Vec<Process>,
+    /// What must live as long.
     _keep: Vec<Box<dyn std::any::Any>>,
+}
+
+impl Pair {
+    /// What its processes printed.
+    pub(crate) fn log(&self) -> String {
+        self.halves.iter().map(Process::log).collect()
+    }
 }
 
 /// The candidates' names, in the order of measuring.
@@ -39,7 +48,7 @@ pub(crate) async fn start(
         "envoy" => envoy::start(backend, files, directory),
         "haproxy" => haproxy::start(backend, files, directory),
         "nginx" => nginx::start(backend, files, directory),
-        _ => Ok(Some(Pair { entry: backend, pids: vec![], _keep: vec![] })),
+        _ => Ok(Some(Pair { entry: backend, pids: vec![], halves: vec![], _keep: vec![] })),
     }
 }
 
@@ -78,11 +87,7 @@ fn half(name: &str, program: &Path, arguments: &[&str], directory: &Path) -> Res
 
 fn pair(entry: SocketAddr, halves: Vec<Process>) -> Result<Pair> {
     let pids = halves.iter().map(Process::pid).collect::<Result<_>>()?;
-    Ok(Pair {
-        entry,
-        pids,
-        _keep: halves.into_iter().map(|half| Box::new(half) as Box<dyn std::any::Any>).collect(),
-    })
+    Ok(Pair { entry, pids, halves, _keep: vec![] })
 }
 
 fn local() -> SocketAddr {

@@ -18,6 +18,7 @@ pub(super) async fn start(backend: SocketAddr) -> Result<Pair> {
     Ok(Pair {
         entry: caller.upstream("bench"),
         pids: vec![caller.process.pid()?, callee.process.pid()?],
+        halves: vec![],
         _keep: vec![Box::new(caller), Box::new(callee), Box::new(mesh)],
     })
 }

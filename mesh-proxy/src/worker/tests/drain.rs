@@ -94,3 +94,29 @@ fn idle_connections_do_not_hold_up_the_end() {
         assert!(now.elapsed() < Duration::from_secs(5));
     });
 }
+
+#[test]
+fn a_request_that_the_deadline_cuts_is_on_record_as_cut_by_this_proxy() {
+    run(async {
+        let authority = TestAuthority::new("weft.test");
+        let mut settings = callee(slow(60_000).await, Protocol::Http1);
+        settings.inbound[0].permissive = Some(free());
+        let (shared, sockets) = prepare(&authority, authority.bundles(), API, settings);
+        let port = shared.bound.permissive[0].unwrap();
+        // As in production: a thread of its own, whose tasks end with it.
+        let serving = shared.clone();
+        let worker = tokio::task::spawn_blocking(move || crate::worker::run(serving, 0, sockets));
+        let mut client = TcpStream::connect(port).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\nhost: api\r\n\r\n")
+            .await
+            .unwrap();
+        while metric(&shared, "weft_active") != ["1"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let now = Instant::now();
+        shared.drain.drain(now, now + Duration::from_millis(100));
+        worker.await.unwrap().unwrap();
+        let requests = metric(&shared, "istio_requests_total");
+        assert!(requests.iter().any(|line| line.contains(r#"response_flags="LH""#)), "{requests:?}");
+    });
+}

@@ -27,7 +27,7 @@ use crate::http::call::Ledger;
 use crate::http::exec::LocalExec;
 use crate::record::Record;
 use crate::settings::{HttpSettings, InboundSettings, Settings, UpstreamSettings};
-use crate::shared::{DrainSignal, Shared};
+use crate::shared::{DrainSignal, Shared, Sockets};
 use crate::telemetry::{Observed, Telemetry};
 use crate::worker;
 
@@ -52,6 +52,9 @@ impl Ledger for Records {
     fn ended(&self, record: &Record) {
         self.0.borrow_mut().push(record.clone());
     }
+    fn cuts(&self) -> bool {
+        false
+    }
 }
 
 /// A proxy that runs.
@@ -72,23 +75,11 @@ impl Proxy {
         authority: &TestAuthority,
         bundles: TrustBundles,
         path: &str,
-        mut settings: Settings,
+        settings: Settings,
     ) -> Self {
-        settings.tunnel.listen = free();
-        let (mut sockets, bound) = crate::sockets::bind(&settings).unwrap();
-        let svids = SvidSource::new();
-        svids.set(authority.svid(path), bundles);
-        let shared = Arc::new(Shared {
-            demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
-            telemetry: Telemetry::new(&settings).unwrap(),
-            config: ConfigStore::new(ProxyConfig::default()),
-            drain: DrainSignal::new(),
-            svids,
-            bound,
-            settings,
-        });
+        let (shared, sockets) = prepare(authority, bundles, path, settings);
         let records = Rc::new(Records::default());
-        let serving = worker::serve(shared.clone(), sockets.remove(0), records.clone());
+        let serving = worker::serve(shared.clone(), sockets, records.clone());
         Self { shared, records, task: tokio::task::spawn_local(serving) }
     }
 
@@ -112,19 +103,7 @@ impl Proxy {
 
     /// The lines of a metric, without its name.
     pub(super) fn metric(&self, name: &str) -> Vec<String> {
-        let observed = Observed {
-            svid_left: None,
-            control_connected: false,
-            config_revision: 0,
-            config_services: 0,
-            services_on_demand: 0,
-            ready: true,
-            draining: false,
-            svid_failures: 0,
-            version: "test",
-        };
-        let text = self.shared.telemetry.exposition(&observed);
-        text.lines().filter_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned()).collect()
+        metric(&self.shared, name)
     }
 
     /// The record number `n`, once it is there.
@@ -136,6 +115,46 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// The lines of a metric, without its name.
+pub(super) fn metric(shared: &Shared, name: &str) -> Vec<String> {
+    let observed = Observed {
+        svid_left: None,
+        control_connected: false,
+        config_revision: 0,
+        config_services: 0,
+        services_on_demand: 0,
+        ready: true,
+        draining: false,
+        svid_failures: 0,
+        version: "test",
+    };
+    let text = shared.telemetry.exposition(&observed);
+    text.lines().filter_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned()).collect()
+}
+
+/// All that a worker needs.
+pub(super) fn prepare(
+    authority: &TestAuthority,
+    bundles: TrustBundles,
+    path: &str,
+    mut settings: Settings,
+) -> (Arc<Shared>, Sockets) {
+    settings.tunnel.listen = free();
+    let (mut sockets, bound) = crate::sockets::bind(&settings).unwrap();
+    let svids = SvidSource::new();
+    svids.set(authority.svid(path), bundles);
+    let shared = Shared {
+        demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
+        telemetry: Telemetry::new(&settings).unwrap(),
+        config: ConfigStore::new(ProxyConfig::default()),
+        drain: DrainSignal::new(),
+        svids,
+        bound,
+        settings,
+    };
+    (Arc::new(shared), sockets.remove(0))
 }
 
 /// A free port of this host.

@@ -45,10 +45,14 @@ struct Bench {
 }
 
 fn bench(id: &str) -> Bench {
+    bench_with(id, &[])
+}
+
+fn bench_with(id: &str, restored: &[Entry]) -> Bench {
     let (send, items) = mpsc::channel(100);
     let rereads = Arc::new(AtomicU64::new(0));
     let registry = Scripted { id: id.parse().unwrap(), items, rereads: rereads.clone() };
-    Bench { send, rereads, out: Box::pin(supervise(Box::new(registry), SuperviseSettings::default())) }
+    Bench { send, rereads, out: Box::pin(resume(Box::new(registry), SuperviseSettings::default(), restored)) }
 }
 
 impl Bench {
@@ -150,6 +154,31 @@ async fn a_held_reset_asks_for_a_second_read_which_confirms_it() {
     let (events, freshness) = bench.drain().await;
     assert_eq!(events, [all(&[])]);
     assert_eq!(freshness.last().unwrap().held_reset, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_listing_that_lacks_most_of_what_was_restored_is_held_until_it_is_confirmed() {
+    let restored = ["a", "b", "c"].map(workload);
+    let mut bench = bench_with("file/t", &restored);
+    bench.send(Ok(all(&["c", "d"]))).await;
+    let (events, freshness) = bench.drain().await;
+    assert_eq!(events, [RegistryEvent::Upsert(vec![workload("c"), workload("d")])]);
+    let freshness = freshness.last().unwrap();
+    assert_eq!(freshness.held_reset.map(|held| (held.would_drop, held.of)), Some((2, 4)));
+    assert!(freshness.has_synced(), "it was heard");
+    let _ = timeout(Duration::from_secs(25), bench.out.next()).await;
+    assert_eq!(bench.rereads.load(Ordering::Relaxed), 1);
+    bench.send(Ok(all(&["c", "d"]))).await;
+    let (events, freshness) = bench.drain().await;
+    assert_eq!(events, [all(&["c", "d"])]);
+    assert_eq!(freshness.last().unwrap().held_reset, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_listing_that_has_most_of_what_was_restored_is_believed() {
+    let mut bench = bench_with("file/t", &["a", "b", "c"].map(workload));
+    bench.send(Ok(all(&["a", "b"]))).await;
+    assert_eq!(bench.drain().await.0, [all(&["a", "b"])]);
 }
 
 #[tokio::test(start_paused = true)]
