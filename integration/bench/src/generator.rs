@@ -1,7 +1,7 @@
 //! The load: HTTP/1.1 over keep-alive connections, each request due at its own time.
 //!
-//! Latency counts from when a request was due, not from when it could be sent. The generator knows when it is itself too late:
-//! then the figure is refused.
+//! A request that waits for the one before counts from when it was due, so a stall shows in every request behind it. The
+//! generator knows when it is itself too late: then the figure is refused.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -61,13 +61,17 @@ async fn client(address: SocketAddr, first: Instant, pause: Duration, end: Insta
     stream.set_nodelay(true)?;
     let (mut run, mut due, mut buffer) = (Run::default(), first, Vec::with_capacity(4096));
     while due < end {
-        if Instant::now() < due {
+        // A request whose connection was free counts from when it was sent: the timer's grain of a millisecond is not the
+        // candidate's. One that had to wait for the answer before counts from when it was due.
+        let start = if Instant::now() < due {
             tokio::time::sleep_until(due.into()).await;
-            // Tokio's timer has a grain of a millisecond; more than a few are the generator's fault.
             run.own_lateness = run.own_lateness.max(due.elapsed());
-        }
+            Instant::now()
+        } else {
+            due
+        };
         match exchange(&mut stream, &mut buffer).await {
-            Ok(()) => run.latencies.push(due.elapsed()),
+            Ok(()) => run.latencies.push(start.elapsed()),
             Err(_) => {
                 run.failed += 1;
                 stream = TcpStream::connect(address).await?;

@@ -76,7 +76,7 @@ fn context(files: &Files, side: &str, more: &str) -> String {
         "transport_socket:
   name: envoy.transport_sockets.tls
   typed_config: {{'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{side}TlsContext, {more} \
-         common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_3}}, \
+         common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}, \
          tls_certificates: [{{certificate_chain: {{filename: {}}}, private_key: {{filename: {}}}}}], \
          validation_context: {{trusted_ca: {{filename: {}}}}}}}}}",
         files.certificate.display(),
