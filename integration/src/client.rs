@@ -30,6 +30,9 @@ pub struct Answer {
     pub body_bytes: usize,
     /// Every header that reached it.
     pub headers: std::collections::BTreeMap<String, String>,
+    /// Every trailer that reached it.
+    #[serde(default)]
+    pub trailers: std::collections::BTreeMap<String, String>,
 }
 
 /// One GET over a fresh HTTP/1.1 connection.

@@ -20,7 +20,7 @@ pub use mesh::{Mesh, MeshPlan};
 pub use ports::free_port;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyPlan};
-pub use real::{ran_on, skipped_on};
+pub use real::{ran_on, skipped, skipped_on};
 
 use std::time::{Duration, Instant};
 

@@ -13,6 +13,12 @@ pub fn skipped_on(server: &str, what: &str) {
     report("SKIPPED", server, what);
 }
 
+/// A test could not run for another reason; says so at once as well.
+pub fn skipped(what: &str, why: &str) {
+    eprintln!("SKIPPED: {what}: {why}");
+    report("SKIPPED", why, what);
+}
+
 #[allow(clippy::disallowed_methods)] // how cargo xtask test says where the report is
 fn report(verdict: &str, server: &str, what: &str) {
     let Some(path) = std::env::var_os("WEFT_REAL_REPORT") else { return };

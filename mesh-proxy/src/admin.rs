@@ -27,6 +27,7 @@ use crate::logging::LogLevel;
 use crate::mesh::MeshStatus;
 use crate::shared::{Phase, Shared};
 use crate::telemetry::Observed;
+use readiness::Readiness;
 
 /// What the endpoint shows and moves.
 pub(crate) struct Admin {
@@ -104,11 +105,13 @@ fn respond(admin: &Admin, request: &Request<Incoming>) -> Reply {
 }
 
 fn ready(admin: &Admin) -> Reply {
-    let missing = readiness::missing(admin, SystemTime::now());
-    if missing.is_empty() {
-        return text(StatusCode::OK, "ready\n");
-    }
-    text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n- {}\n", missing.join("\n- ")))
+    let Readiness { missing, undecided } = readiness::look(admin, SystemTime::now());
+    let (status, first) = match missing.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready:"),
+    };
+    let lines: String = missing.iter().chain(&undecided).map(|line| format!("- {line}\n")).collect();
+    text(status, format!("{first}\n{lines}"))
 }
 
 fn metrics(admin: &Admin) -> Reply {
@@ -126,7 +129,7 @@ fn observed(admin: &Admin, now: SystemTime) -> Observed {
         config_revision: config.revision,
         config_services: config.services.len(),
         services_on_demand: admin.shared.demand.on_demand(),
-        ready: readiness::missing(admin, now).is_empty(),
+        ready: readiness::look(admin, now).missing.is_empty(),
         draining: admin.shared.drain.phase() != Phase::Serving,
         svid_failures: admin.identity.borrow().failures,
         version: env!("CARGO_PKG_VERSION"),

@@ -2,8 +2,8 @@
 //!
 //! Order at the start: a valid certificate on disk, else an attestation (join token or Consul leaf), tried for ever with
 //! back-off. Then renewal with the current certificate from half its life on; a failed renewal changes nothing until it
-//! really expires. An expired one is attested anew where that can be repeated; a join token can't, and the
-//! status says what a person has to do.
+//! really expires. A certificate that expired, or whose renewal is refused, is attested anew where that can be repeated; a
+//! join token can't, and the status says what a person has to do.
 
 mod attest;
 mod authority;
@@ -19,6 +19,7 @@ use weft_identity::{RenewalSchedule, RenewalState, Svid};
 
 use crate::shared::Shared;
 use crate::state::StateDir;
+use attest::Attestor;
 use authority::Issued;
 
 pub(crate) use saved::{restore, save_bundles};
@@ -30,6 +31,9 @@ pub(crate) struct IdentityStatus {
     pub(crate) failures: u64,
     /// Why the last attempt failed; empty after a success.
     pub(crate) last_error: String,
+    /// There was no valid certificate at that attempt.
+    #[serde(skip)]
+    expired: bool,
 }
 
 /// A wait that is longer than this is cut, so that a clock that is set forward is noticed.
@@ -39,10 +43,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
 /// Runs for ever.
 pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watch::Sender<IdentityStatus>) {
+    let mut attestor = Attestor::new(&shared, &state);
     let current = shared.svids.current();
     let mut schedule = current.map(|credentials| RenewalSchedule::restored(&credentials.svid));
     let mut failures = 0_u32;
-    let mut was_expired = false;
     loop {
         let now = SystemTime::now();
         let expired = schedule.as_ref().is_none_or(|schedule| schedule.is_expired(now));
@@ -52,7 +56,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watc
             tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
             continue;
         }
-        let obtained = if expired { attest::attest(&shared).await } else { attest::renew(&shared).await };
+        let obtained = if expired { attestor.attest().await } else { attestor.renew().await };
         match obtained {
             Ok(issued) => {
                 failures = 0;
@@ -61,15 +65,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watc
                 install(&shared, &state, issued);
             }
             Err(error) => {
-                let error = format!("{error:#}");
-                status.send_modify(|status| {
-                    status.failures += 1;
-                    status.last_error.clone_from(&error);
-                });
-                // The first failure, and again when it gets serious.
-                report(expired, failures == 0 || expired != was_expired, &error);
-                was_expired = expired;
                 failures = failures.saturating_add(1);
+                failed(&status, expired, format!("{error:#}"));
                 match schedule.as_mut().filter(|_| !expired) {
                     Some(schedule) => schedule.failed(SystemTime::now(), rand::random()),
                     None => tokio::time::sleep(backoff(failures)).await,
@@ -79,8 +76,14 @@ pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watc
     }
 }
 
-/// Once as an error and then quietly: the state is in `/ready` and in the metrics.
-fn report(expired: bool, news: bool, error: &str) {
+/// Logged when it is another reason than before, and when it gets serious; in between it is in `/ready` and the metrics.
+fn failed(status: &watch::Sender<IdentityStatus>, expired: bool, error: String) {
+    let mut news = false;
+    status.send_modify(|status| {
+        status.failures += 1;
+        news = (status.expired, &status.last_error) != (expired, &error);
+        (status.expired, status.last_error) = (expired, error.clone());
+    });
     match (expired, news) {
         (true, true) => tracing::error!("there is no valid certificate, trying on: {error}"),
         (false, true) => {

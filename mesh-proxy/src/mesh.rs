@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use weft_identity::{CONTROL_PLANE_PATH, InvalidBundle, SvidSource, TrustBundle, TrustBundles};
 use weft_model::{ServiceKey, SpiffeId};
 use weft_proto::NodeId;
@@ -34,6 +35,9 @@ pub(crate) struct MeshStatus {
     pub(crate) last_error: String,
     /// Services that were restored from disk at the start.
     pub(crate) restored: usize,
+    /// Since when something could have answered: the first stream to a control plane, or the last known good state.
+    #[serde(skip)]
+    pub(crate) answering_since: Option<Instant>,
 }
 
 /// The parts that `follow` takes over.
@@ -69,7 +73,9 @@ impl Mesh {
                 Update::Bundles(_) => {}
             }
         }
-        let status = MeshStatus { restored: config.services.len(), ..MeshStatus::default() };
+        let restored_services = config.services.len();
+        let answering_since = (restored_services > 0).then(Instant::now);
+        let status = MeshStatus { restored: restored_services, answering_since, ..MeshStatus::default() };
         (Self { status: watch::Sender::new(status), restored }, config)
     }
 
@@ -81,33 +87,61 @@ impl Mesh {
 
 /// Runs for ever.
 pub(crate) async fn follow(mesh: Mesh, shared: Arc<Shared>, state: Arc<StateDir>, instance: String) {
-    let id = own_id(&shared.svids).await;
-    let node = match NodeId::new(id, &instance) {
-        Ok(node) => node,
-        Err(error) => {
-            tracing::error!("the control plane can't be followed: setting workload.name: {error}");
-            return std::future::pending().await;
-        }
-    };
+    let mut restored = mesh.restored;
+    loop {
+        let id = own_id(&shared.svids, |_| true).await;
+        let node = match NodeId::new(id.clone(), &instance) {
+            Ok(node) => node,
+            Err(error) => {
+                tracing::error!("the control plane can't be followed: setting workload.name: {error}");
+                return std::future::pending().await;
+            }
+        };
+        // Attested anew, it may have become another: a stream is of one identity.
+        let next = tokio::select! {
+            () = follow_as(&node, restored, &mesh.status, &shared, &state) => return,
+            next = own_id(&shared.svids, |now| *now != id) => next,
+        };
+        tracing::warn!(before = %id, now = %next, "this proxy's identity has changed");
+        restored = saved::restore(&state);
+    }
+}
+
+/// Follows the control plane under one identity. Ends with the client, which does not end.
+async fn follow_as(
+    node: &NodeId,
+    restored: Vec<Resource>,
+    status: &watch::Sender<MeshStatus>,
+    shared: &Shared,
+    state: &Arc<StateDir>,
+) {
     let mut client = Client::new(&node.to_string(), USER_AGENT);
-    // Its updates are in the configuration since the start, its errors in the log.
-    _ = client.restore(mesh.restored);
+    // What it restores is in the configuration since the start, and its errors are in the log.
+    let (updates, _) = client.restore(restored);
+    let held = updates.into_iter().filter_map(|update| match update {
+        Update::ServicePresent { service, .. } => Some(service.key.clone()),
+        Update::ServiceAbsent(_) | Update::Bundles(_) => None,
+    });
+    let held = held.collect();
     // 64: the client takes commands as fast as it can put them into a request; a burst waits in `subscribe`.
     let (commands, receiver) = mpsc::channel(64);
     let changed = Notify::new();
-    let sink = |event| take(event, &mesh.status, &shared, &state, &changed);
+    let sink = |event| take(event, status, shared, state, &changed);
     let endpoints = shared.settings.control.endpoints();
     tokio::join!(
         weft_xds_client::run_client(client, endpoints, || control_tls(&shared.svids), receiver, sink),
-        subscribe(&shared, commands.clone(), &changed),
+        subscribe(shared, held, commands.clone(), &changed),
         saved::keep(commands, state.clone(), &changed, SAVE_AFTER),
     );
 }
 
-async fn own_id(svids: &SvidSource) -> SpiffeId {
+/// The identity of the certificate, when there is one and it is `wanted`.
+async fn own_id(svids: &SvidSource, wanted: impl Fn(&SpiffeId) -> bool) -> SpiffeId {
     let mut changes = svids.subscribe();
     loop {
-        if let Some(credentials) = svids.current() {
+        if let Some(credentials) = svids.current()
+            && wanted(credentials.svid.id())
+        {
             return credentials.svid.id().clone();
         }
         if changes.changed().await.is_err() {
@@ -125,14 +159,18 @@ fn control_tls(svids: &SvidSource) -> Option<Arc<ClientConfig>> {
     credentials.client_config(&control, &[b"h2"]).ok()
 }
 
-/// Keeps the subscriptions equal to what is wanted.
-async fn subscribe(shared: &Shared, commands: mpsc::Sender<Command>, changed: &Notify) {
-    // The client wants what was restored; what of it is not wanted any more is given up here.
-    let mut subscribed: HashSet<ServiceKey> = shared.config.load().services.keys().cloned().collect();
+/// Keeps the subscriptions equal to what is wanted. `held` is what the client restored, and with it subscribed to.
+async fn subscribe(
+    shared: &Shared,
+    held: HashSet<ServiceKey>,
+    commands: mpsc::Sender<Command>,
+    changed: &Notify,
+) {
+    let mut subscribed = held;
     loop {
         let wanted = shared.demand.wanted();
+        forget_others(shared, &wanted);
         for key in subscribed.difference(&wanted) {
-            forget(shared, key);
             changed.notify_one();
             if commands.send(Command::Unsubscribe(key.clone())).await.is_err() {
                 return;
@@ -148,8 +186,12 @@ async fn subscribe(shared: &Shared, commands: mpsc::Sender<Command>, changed: &N
     }
 }
 
-fn forget(shared: &Shared, key: &ServiceKey) {
-    shared.config.publish(build::without(&shared.config.load(), key));
+/// Nobody would say when they change.
+fn forget_others(shared: &Shared, wanted: &HashSet<ServiceKey>) {
+    let config = shared.config.load();
+    for key in config.services.keys().filter(|key| !wanted.contains(*key)) {
+        shared.config.publish(build::without(&shared.config.load(), key));
+    }
 }
 
 /// Takes over what the control plane says.
@@ -163,7 +205,10 @@ fn take(
     match event {
         Event::Connected => {
             tracing::info!("connected to the control plane");
-            status.send_modify(|status| (status.connected, status.last_error) = (true, String::new()));
+            status.send_modify(|status| {
+                (status.connected, status.last_error) = (true, String::new());
+                status.answering_since.get_or_insert_with(Instant::now);
+            });
         }
         Event::Disconnected(why) => {
             if status.borrow().connected || status.borrow().last_error.is_empty() {

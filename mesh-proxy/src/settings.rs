@@ -21,7 +21,8 @@ pub(crate) use limits::{
 };
 pub(crate) use load::load;
 pub(crate) use network::{
-    AdminSettings, HttpSettings, InboundSettings, PortRef, TunnelSettings, UpstreamSettings, WorkloadSettings,
+    AdminSettings, HttpSettings, InboundSettings, PortRef, ReadySettings, TunnelSettings, UpstreamSettings,
+    WorkloadSettings,
 };
 pub(crate) use table::SETTINGS;
 pub(crate) use telemetry::{
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) http: Option<HttpSettings>,
     /// The admin endpoint.
     pub(crate) admin: AdminSettings,
+    /// When `/ready` says yes.
+    pub(crate) ready: ReadySettings,
     /// What is logged of requests and connections.
     pub(crate) access_log: AccessLogSettings,
     /// How much metrics may cost.
@@ -100,6 +103,7 @@ impl Default for Settings {
             upstream: Vec::new(),
             http: None,
             admin: AdminSettings::default(),
+            ready: ReadySettings::default(),
             access_log: AccessLogSettings::default(),
             metrics: MetricSettings::default(),
             timeouts: TimeoutSettings::default(),

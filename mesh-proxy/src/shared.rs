@@ -26,6 +26,23 @@ pub(crate) struct Shared {
     pub(crate) bound: Bound,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Of a settings text and without anything known. Does not log requests.
+    pub(crate) fn for_tests(settings: &str) -> Self {
+        let settings = Settings::from_toml(&format!("access_log.mode = 'off'\n{settings}"));
+        Self {
+            config: ConfigStore::new(crate::config::ProxyConfig::default()),
+            svids: SvidSource::new(),
+            demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
+            telemetry: Telemetry::new(&settings).unwrap(),
+            drain: DrainSignal::new(),
+            bound: Bound::default(),
+            settings,
+        }
+    }
+}
+
 /// Whether the process takes new work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const SVID: &str = "svid.pem";
 /// Trust bundles: a JSON object of trust domain to PEM.
 pub(crate) const BUNDLES: &str = "bundles.json";
+/// The id of the join token that was used, so that it is not sent again.
+pub(crate) const JOINED: &str = "joined";
 /// The control plane's resources as they were last held.
 pub(crate) const RESOURCES: &str = "resources.json";
 /// Where the process listens; for whoever asked for port 0.

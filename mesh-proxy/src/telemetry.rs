@@ -8,6 +8,7 @@ mod counters;
 mod exposition;
 mod labels;
 mod line;
+mod output;
 mod series;
 mod throttle;
 

@@ -1,7 +1,7 @@
 //! One thread of the data path: its runtime, its state, its listeners, and its end.
 //!
 //! Nothing here is shared with other workers but [`Shared`]: pools, balancers and counters of open connections are this
-//! thread's own, so that no request takes a lock. Tasks live in one `LocalSet` and end with it.
+//! thread's own, so that no request takes a lock. Tasks live in the thread's own runtime and end with it.
 //! Draining closes inbound first and outbound when inbound is done: the application may need to call others to finish.
 
 mod tracker;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::net::TcpListener;
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
 use weft_model::{Namespace, SpiffeId};
 
@@ -47,10 +47,11 @@ const FORGET: Duration = Duration::from_secs(600);
 /// # Errors
 /// When its runtime or a listener can't be set up.
 pub(crate) fn run(shared: Arc<Shared>, index: usize, sockets: Sockets) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tasks = LocalSet::new();
+    // Not a `LocalSet`, which is a second scheduler between the tasks and the runtime, paid for at every wake-up.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let ledger = Rc::new(Telemeter(shared.clone()));
-    let end = tasks.block_on(&runtime, serve(shared, sockets, ledger));
+    let end = runtime.block_on(serve(shared, sockets, ledger));
     tracing::debug!(index, "worker ends");
     end
 }
@@ -71,10 +72,10 @@ pub(crate) struct Worker {
     clusters: RefCell<HashMap<Wanted, Rc<Cluster>>>,
 }
 
-/// Serves on these sockets until the worker has drained. Must run within a `LocalSet`.
+/// Serves on these sockets until the worker has drained. Must run where tasks can be spawned locally.
 pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn Ledger>) -> io::Result<()> {
     let worker = Worker::new(shared, ledger);
-    // Started here, owned by the `LocalSet`; each ends when its tracker closes.
+    // Started here, owned by the runtime; each ends when its tracker closes.
     if let Some(socket) = sockets.tunnel {
         tokio::task::spawn_local(inbound::tunnel::accept(worker.clone(), TcpListener::from_std(socket)?));
     }
@@ -127,13 +128,21 @@ impl Worker {
     /// Brings `cluster` up to date, asking the control plane if its service is not known yet.
     pub(crate) async fn find(&self, cluster: &Cluster) -> Answer {
         let key = &cluster.wanted.service;
-        let known = self.shared.demand.known(self.config.borrow_mut().load(), key);
+        let (revision, known) = {
+            let mut config = self.config.borrow_mut();
+            let config = config.load();
+            if let Some(service) = cluster.current(config.revision, now()) {
+                return Answer::Present(service);
+            }
+            (config.revision, self.shared.demand.known(config, key))
+        };
         let answer = match known {
             Some(answer) => answer,
-            None => self.shared.demand.service(&self.shared.config, key).await,
+            // Rare and large; it must not make every request's future as large.
+            None => Box::pin(self.shared.demand.service(&self.shared.config, key)).await,
         };
         if let Answer::Present(service) = &answer {
-            cluster.follow(service, now());
+            cluster.follow(service, revision, now());
         }
         answer
     }

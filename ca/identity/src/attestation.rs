@@ -55,9 +55,28 @@ mod tests {
     }
 
     #[test]
+    fn the_signature_is_the_keys_over_the_message() {
+        let svid = TestAuthority::new("weft.test").svid("/a");
+        let signature = sign_consul_attestation(svid.key(), b"nonce", b"csr").unwrap();
+        let key = rcgen::KeyPair::from_pem(&crate::key_to_pem(svid.key())).unwrap();
+        let ecdsa = aws_lc_p256();
+        let verify = |message: &[u8]| {
+            ecdsa.verify_signature(rcgen::PublicKeyData::der_bytes(&key), message, &signature)
+        };
+        assert!(verify(&consul_attestation_message(b"nonce", b"csr")).is_ok());
+        assert!(verify(&consul_attestation_message(b"other", b"csr")).is_err());
+    }
+
+    fn aws_lc_p256() -> &'static dyn rustls_pki_types::SignatureVerificationAlgorithm {
+        let mapping = crypto_provider().signature_verification_algorithms.mapping;
+        let (_, algorithms) =
+            mapping.iter().find(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256).unwrap();
+        let p256 = rustls_pki_types::alg_id::ECDSA_P256;
+        *algorithms.iter().find(|algorithm| algorithm.public_key_alg_id() == p256).unwrap()
+    }
+
+    #[test]
     fn a_key_of_another_kind_is_named() {
-        let p256 = TestAuthority::new("weft.test").svid("/a");
-        assert!(sign_consul_attestation(p256.key(), b"nonce", b"csr").is_ok());
         let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let other = PrivateKeyDer::Pkcs8(other.serialize_der().into());
         assert!(matches!(sign_consul_attestation(&other, b"n", b"c"), Err(AttestationError::NotP256)));

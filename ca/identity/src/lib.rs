@@ -34,7 +34,7 @@ pub use pem::{InvalidPem, certificates_from_pem, certificates_to_pem, key_from_p
 pub use pin::{InvalidPin, RootPin, pinned_client_config};
 pub use profile::{InvalidSvid, peer_id};
 pub use provider::{crypto_provider, install_crypto_provider};
-pub use refusal::{RefusalReason, refusal_of_io, refusal_reason};
+pub use refusal::{RefusalReason, refusal_of_io, refusal_reason, verify_error_of_io};
 pub use renewal::{RenewalSchedule, RenewalState};
 pub use source::SvidSource;
 pub use svid::Svid;

@@ -113,6 +113,17 @@ pub fn refusal_reason(error: &Error) -> RefusalReason {
 
 /// Classifies an IO error of a TLS stream, as tokio-rustls returns it.
 pub fn refusal_of_io(error: &std::io::Error) -> RefusalReason {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    inner.map_or(RefusalReason::Other, refusal_reason)
+    rustls_error(error).map_or(RefusalReason::Other, refusal_reason)
+}
+
+/// What our own verifier said, where it is behind an IO error of a TLS stream. rustls shows it in debug form only.
+pub fn verify_error_of_io(error: &std::io::Error) -> Option<&VerifyError> {
+    match rustls_error(error)? {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
+fn rustls_error(error: &std::io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }

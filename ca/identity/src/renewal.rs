@@ -66,11 +66,6 @@ impl RenewalSchedule {
         self.next = now + wait;
     }
 
-    /// Attempts that failed since the SVID was obtained.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// True when the SVID is over: peers refuse it.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         now > self.not_after
@@ -116,7 +111,6 @@ mod tests {
             waits.push(wait.as_secs_f64().round() as u64);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(schedule.failures(), 11);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
@@ -44,6 +44,12 @@ impl TestAuthority {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         (vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
+
+    /// A leaf of `params` for the public key of a request (DER), as a CA issues it.
+    pub fn certify(&self, csr: &[u8], params: CertificateParams) -> CertificateDer<'static> {
+        let request = CertificateSigningRequestParams::from_der(&csr.to_vec().into()).unwrap();
+        params.signed_by(&request.public_key, &self.issuer).unwrap().der().clone()
     }
 
     /// The root, as this domain's bundle.

@@ -213,7 +213,7 @@ impl Authority {
         let bundles = weft_identity::TrustBundles::from_iter([self.bundle.clone()]);
         let time = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         let verified = weft_identity::verify(svid.chain(), &bundles, time);
-        verified.map(|_| ()).map_err(|source| AuthorityError::Unverifiable { file, source })
+        verified.map(|_| ()).map_err(|cause| AuthorityError::Unverifiable { file, cause })
     }
 }
 

@@ -36,20 +36,20 @@ pub enum AuthorityError {
         expected: &'static str,
     },
     /// A file of the user's is not the PEM that it should be.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Pem {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: InvalidPem,
+        cause: InvalidPem,
     },
     /// A file of roots holds something else.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Bundle {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: InvalidBundle,
+        cause: InvalidBundle,
     },
     /// A file's certificate or key can't be used to sign.
     #[error("{file}: {problem}")]
@@ -60,12 +60,12 @@ pub enum AuthorityError {
         problem: String,
     },
     /// A leaf that was issued to try it does not verify.
-    #[error("the certificates of {file} do not issue valid leaves: {source}")]
+    #[error("the certificates of {file} do not issue valid leaves: {cause}")]
     Unverifiable {
         /// The file of the issuing certificate.
         file: String,
         /// What a peer would say.
-        source: VerifyError,
+        cause: VerifyError,
     },
     /// Making a certificate failed.
     #[error("making the certificate of {what}")]

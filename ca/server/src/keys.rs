@@ -41,7 +41,7 @@ pub(crate) fn open_own(
     // Whose root it is, before anything is signed by it.
     let file = state.path(ROOT).display().to_string();
     TrustBundle::new(domain.clone(), root.chain.clone())
-        .map_err(|source| AuthorityError::Bundle { file, source })?;
+        .map_err(|cause| AuthorityError::Bundle { file, cause })?;
     let issuing = match issuing {
         Some(text) => read_pair(state, ISSUING, &text)?,
         None => make_issuing(domain, state, &root, now)?,
@@ -89,7 +89,7 @@ pub(crate) fn read_own_pem(
     let roots = read_roots(domain, &pem.roots)?;
     let pem_error = |path: &Path| {
         let file = path.display().to_string();
-        move |source| AuthorityError::Pem { file, source }
+        move |cause| AuthorityError::Pem { file, cause }
     };
     let chain = certificates_from_pem(&read(&pem.chain)?).map_err(pem_error(&pem.chain))?;
     // A chain file often holds the root too; peers have it already.
@@ -109,7 +109,7 @@ pub(crate) fn read_roots(
 ) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let file = || path.display().to_string();
     let bundle = TrustBundle::from_pem(domain.clone(), &read(path)?);
-    Ok(bundle.map_err(|source| AuthorityError::Bundle { file: file(), source })?.roots)
+    Ok(bundle.map_err(|cause| AuthorityError::Bundle { file: file(), cause })?.roots)
 }
 
 fn read(path: &Path) -> Result<String, StateError> {

@@ -14,15 +14,14 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum StateError {
     /// An operation of the file system failed.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}: {cause}", path.display())]
     Io {
         /// What was tried, as "writing".
         operation: &'static str,
         /// On what.
         path: PathBuf,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// Others can read what is secret.
     #[error("{} can be read by others (mode {mode:o}): a key in it may be stolen; expected mode {expected:o}", path.display())]
@@ -100,7 +99,8 @@ impl StateDir {
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<(), StateError> {
         // Random: two processes that make tokens in one directory must not share it.
         let temporary = self.path(&format!(".{name}.{:08x}", rand::random::<u32>()));
-        let written = write_flushed(&temporary, content).map_err(io_error("writing", &temporary));
+        // The place and not the temporary name is what its owner knows.
+        let written = write_flushed(&temporary, content).map_err(io_error("writing", &self.path(name)));
         let renamed = written.and_then(|()| self.replace(&temporary, &self.path(name)));
         if renamed.is_err() {
             // Half a file on a full disk; if it can't go either, its name says that it is nothing.
@@ -115,7 +115,7 @@ impl StateDir {
         let (from, to) = (self.path(from), self.path(to));
         match self.replace(&from, &to) {
             Ok(()) => Ok(true),
-            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(StateError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -175,7 +175,7 @@ fn check_mode(path: &Path, expected: u32) -> Result<(), StateError> {
 
 pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Io { operation, path, source }
+    move |cause| StateError::Io { operation, path, cause }
 }
 
 #[cfg(test)]

@@ -28,12 +28,12 @@ pub enum TokenError {
     #[error("{0} is reserved for the control plane")]
     Reserved(SpiffeId),
     /// A token's file is damaged.
-    #[error("token {id}: its file is damaged: {source}; revoke it and make another")]
+    #[error("token {id}: its file is damaged: {cause}; revoke it and make another")]
     Damaged {
         /// Which token.
         id: String,
         /// What serde says.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -146,7 +146,7 @@ impl JoinTokens {
         let secret_sha256 = hex::encode(token.secret_hash());
         let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
         let text = serde_json::to_string(&stored)
-            .map_err(|source| TokenError::Damaged { id: token.id().to_owned(), source })?;
+            .map_err(|cause| TokenError::Damaged { id: token.id().to_owned(), cause })?;
         self.directory.write(&file_of(token.id()), &text)?;
         Ok(token)
     }
@@ -230,7 +230,7 @@ impl JoinTokens {
         let Some(text) = self.directory.read(&format!("{prefix}{}", file_of(id)))? else { return Ok(None) };
         serde_json::from_str(&text)
             .map(Some)
-            .map_err(|source| TokenError::Damaged { id: id.to_owned(), source })
+            .map_err(|cause| TokenError::Damaged { id: id.to_owned(), cause })
     }
 
     /// Removes tokens that are over for so long that nobody will ask what became of them.

@@ -4,6 +4,7 @@
 //! `/echo` sends the body back as it comes; `/status/CODE`; `/slow/MS`; `/close` answers and closes; an `Upgrade: echo` or
 //! `Upgrade: websocket` request is granted and its bytes are echoed.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -86,7 +87,9 @@ async fn answer(args: Args, request: Request<Incoming>) -> Result<Response<Body>
 
 async fn what_it_saw(args: &Args, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let length = body.collect().await.map_or(0, |body| body.to_bytes().len());
+    let body = body.collect().await.unwrap_or_default();
+    let trailers = body.trailers().map(texts);
+    let length = body.to_bytes().len();
     json(&serde_json::json!({
         "name": args.serve.name,
         "version": args.serve.version,
@@ -95,10 +98,14 @@ async fn what_it_saw(args: &Args, request: Request<Incoming>) -> Response<Body> 
         "path": head.uri.path_and_query().map_or("/", |path| path.as_str()),
         "caller": caller(&head.headers),
         "body_bytes": length,
-        "headers": head.headers.iter()
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect::<std::collections::BTreeMap<_, _>>(),
+        "headers": texts(&head.headers),
+        "trailers": trailers.unwrap_or_default(),
     }))
+}
+
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
 /// The caller's identity as this workload's proxy proved it: the URI of `x-forwarded-client-cert`.

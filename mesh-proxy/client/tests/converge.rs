@@ -86,7 +86,7 @@ fn silent() -> RegistryId {
 }
 
 fn registry_of(n: usize) -> RegistryId {
-    if n % 2 == 0 { heard() } else { silent() }
+    if n.is_multiple_of(2) { heard() } else { silent() }
 }
 
 struct World {

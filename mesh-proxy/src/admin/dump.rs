@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::readiness::{self, Readiness};
 use crate::config::{Endpoint, KnownService, ServiceConfig};
 use crate::shared::Phase;
 
@@ -20,11 +21,13 @@ pub(super) fn dump(admin: &Admin, now: SystemTime) -> Value {
             KnownService::Present(service) => describe(service),
         })
         .collect();
+    let Readiness { missing, undecided } = readiness::look(admin, now);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": admin.instance,
         "draining": admin.shared.drain.phase() != Phase::Serving,
-        "not_ready": super::readiness::missing(admin, now),
+        "not_ready": missing,
+        "undecided": undecided,
         "listeners": admin.shared.bound,
         "identity": identity(admin),
         "control": *admin.mesh.borrow(),

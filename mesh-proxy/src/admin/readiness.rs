@@ -1,7 +1,9 @@
 //! Whether new work may be sent here, and if not, what is missing, in sentences.
 //!
-//! Last known good counts: a proxy that was restarted while the control plane is away is ready. The listeners are
-//! bound before anybody can ask.
+//! Last known good counts: a proxy that was restarted while the control plane is away is ready. That a service does not
+//! exist is an answer. Where there is none (the control plane does not decide a name while a registry is silent),
+//! readiness waits for `ready.upstream_deadline` and not for ever: one upstream is not worth all other traffic. The
+//! listeners are bound before anybody can ask.
 
 use std::time::SystemTime;
 
@@ -9,24 +11,48 @@ use super::Admin;
 use crate::identity;
 use crate::shared::Phase;
 
-/// What is missing; nothing: ready.
-pub(super) fn missing(admin: &Admin, now: SystemTime) -> Vec<String> {
-    let shared = &admin.shared;
-    let mut missing = Vec::new();
-    if shared.drain.phase() != Phase::Serving {
-        missing.push("it is draining".to_owned());
+/// What `/ready` says.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    /// Nothing: ready.
+    pub(super) missing: Vec<String>,
+    /// What is not known yet and does not hold it up any more.
+    pub(super) undecided: Vec<String>,
+}
+
+/// Looks at everything.
+pub(super) fn look(admin: &Admin, now: SystemTime) -> Readiness {
+    let mut readiness = Readiness::default();
+    if admin.shared.drain.phase() != Phase::Serving {
+        readiness.missing.push("it is draining".to_owned());
     }
-    missing.extend(identity_problem(admin, now));
-    let config = shared.config.load();
-    let mut unknown: Vec<String> = shared
-        .demand
-        .declared()
-        .filter(|key| !config.services.contains_key(*key))
-        .map(|key| format!("upstream {key}: the control plane has said nothing about it yet"))
+    readiness.missing.extend(identity_problem(admin, now));
+    let unknown = unknown_upstreams(admin);
+    if deadline_is_over(admin) {
+        readiness.undecided = unknown;
+    } else {
+        readiness.missing.extend(unknown);
+    }
+    readiness
+}
+
+fn unknown_upstreams(admin: &Admin) -> Vec<String> {
+    let (config, control) = (admin.shared.config.load(), admin.mesh.borrow());
+    let because = match (control.connected, control.last_error.as_str()) {
+        (true, _) | (false, "") => String::new(),
+        (false, error) => format!("; no control plane: {error}"),
+    };
+    let declared = admin.shared.demand.declared().filter(|key| !config.services.contains_key(*key));
+    let mut unknown: Vec<String> = declared
+        .map(|key| format!("upstream {key}: the control plane has said nothing about it yet{because}"))
         .collect();
     unknown.sort();
-    missing.extend(unknown);
-    missing
+    unknown
+}
+
+fn deadline_is_over(admin: &Admin) -> bool {
+    let since = admin.mesh.borrow().answering_since;
+    since.is_some_and(|since| since.elapsed() >= admin.shared.settings.ready.upstream_deadline)
 }
 
 fn identity_problem(admin: &Admin, now: SystemTime) -> Option<String> {

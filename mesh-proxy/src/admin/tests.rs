@@ -3,15 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use weft_identity::SvidSource;
 use weft_identity::testkit::TestAuthority;
 
 use super::*;
-use crate::config::{ConfigStore, KnownService, ProxyConfig};
-use crate::demand::Demand;
-use crate::settings::Settings;
-use crate::shared::{Bound, DrainSignal};
-use crate::telemetry::Telemetry;
+use crate::config::{KnownService, ProxyConfig};
 
 /// An endpoint that serves; stops when it is dropped.
 struct Served {
@@ -23,16 +18,8 @@ struct Served {
 }
 
 async fn served(upstreams: &[&str]) -> Served {
-    let settings = Settings::from_toml("[access_log]\nmode = 'off'");
-    let shared = Shared {
-        config: ConfigStore::new(ProxyConfig::default()),
-        svids: SvidSource::new(),
-        demand: Demand::new(upstreams.iter().map(|key| key.parse().unwrap()), 10),
-        telemetry: Telemetry::new(&settings).unwrap(),
-        drain: DrainSignal::new(),
-        bound: Bound::default(),
-        settings,
-    };
+    let upstream = |key: &&str| format!("[[upstream]]\nservice = '{key}'\nlisten = '127.0.0.1:0'\n");
+    let shared = Shared::for_tests(&upstreams.iter().map(upstream).collect::<String>());
     let (identity_status, identity) = watch::channel(IdentityStatus::default());
     let (mesh_status, mesh) = watch::channel(MeshStatus::default());
     // The layer must live for the handle to work; the subscriber is nobody's default.
@@ -80,6 +67,36 @@ async fn ready_says_what_is_missing_until_nothing_is() {
     served.admin.shared.drain.drain(now, now);
     let (status, body) = served.ask("GET", "/ready").await;
     assert!(status == 503 && body.contains("draining"), "{status} {body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_nobody_decides_holds_readiness_up_until_its_deadline() {
+    let served = served(&["api", "store"]).await;
+    let authority = TestAuthority::new("weft.test");
+    served.admin.shared.svids.set(authority.svid("/ns/default/sa/web"), authority.bundles());
+    served.mesh.send_modify(|status| status.last_error = "connection refused".to_owned());
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert_eq!(status, 503, "nobody has been asked: {body}");
+    assert!(body.contains("no control plane: connection refused"), "{body}");
+
+    served.mesh.send_modify(|status| {
+        (status.connected, status.answering_since) = (true, Some(Instant::now()));
+    });
+    let services = imbl::HashMap::unit("store".parse().unwrap(), KnownService::Absent);
+    served.admin.shared.config.publish(ProxyConfig { revision: 1, services });
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert_eq!(served.ask("GET", "/ready").await.0, 503);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert_eq!(status, 200);
+    assert!(body.starts_with("ready\n- upstream default/api: the control plane has said nothing"), "{body}");
+    assert!(!body.contains("store"), "that there is none is an answer: {body}");
+    let dump: serde_json::Value = serde_json::from_str(&served.ask("GET", "/config_dump").await.1).unwrap();
+    assert_eq!(
+        (dump["not_ready"].as_array().unwrap().len(), dump["undecided"].as_array().unwrap().len()),
+        (0, 1)
+    );
 }
 
 #[tokio::test]

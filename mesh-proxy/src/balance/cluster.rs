@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_model::{Health, InstanceId, Locality, Protocol, ServiceKey};
 
@@ -52,6 +52,8 @@ pub(crate) struct Cluster {
     view: RefCell<View>,
     budget: RefCell<RetryBudget>,
     used: Cell<Instant>,
+    /// The configuration's revision that `view` was last compared with, and when.
+    followed: Cell<Option<(u64, Instant)>>,
     /// As last told to the gauge.
     told_ejected: Cell<usize>,
 }
@@ -89,13 +91,25 @@ impl Cluster {
             view: RefCell::new(View::empty()),
             budget,
             used: Cell::new(now),
+            followed: Cell::new(None),
             told_ejected: Cell::new(0),
         }
     }
 
-    /// Follows the configuration: call it with what is current before every use. Costs one comparison when nothing changed.
-    pub(crate) fn follow(&self, service: &Arc<ServiceConfig>, now: Instant) {
+    /// The service, if this has followed the configuration of this very revision a moment ago: nothing to look up then.
+    pub(crate) fn current(&self, revision: u64, now: Instant) -> Option<Arc<ServiceConfig>> {
+        let (followed, at) = self.followed.get()?;
+        if followed != revision || now.saturating_duration_since(at) >= TRUST {
+            return None;
+        }
         self.used.set(now);
+        self.view.borrow().config.clone()
+    }
+
+    /// Follows the configuration: call it with what is current before every use. Costs one comparison when nothing changed.
+    pub(crate) fn follow(&self, service: &Arc<ServiceConfig>, revision: u64, now: Instant) {
+        self.used.set(now);
+        self.followed.set(Some((revision, now)));
         let mut view = self.view.borrow_mut();
         if !view.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, service)) {
             *view = View::build(&self.wanted, &self.policy, service, std::mem::take(&mut view.targets));
@@ -310,6 +324,8 @@ fn target(
     })
 }
 
+/// How long a service is not looked up again while the revision stays: the look-up is also what notes that it is used.
+const TRUST: Duration = Duration::from_secs(1);
 /// Draws before all are looked at. With half of the endpoints out three draws of two fail once in 64 times.
 const DRAWS: usize = 3;
 

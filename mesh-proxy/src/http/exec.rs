@@ -1,12 +1,12 @@
 //! Lets hyper spawn its connection and stream tasks on this worker's own thread.
 //!
-//! Tasks are `!Send` and live in the worker's `LocalSet`, which owns them: they end with the worker.
+//! Tasks are `!Send` and live in the worker's runtime, which owns them: they end with the worker.
 
 use std::future::Future;
 
 use hyper::rt::Executor;
 
-/// Spawns on the current `LocalSet`.
+/// Spawns on this thread's runtime.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LocalExec;
 
@@ -16,7 +16,7 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        // The `LocalSet` of the worker owns the task; hyper needs no handle to it.
+        // The worker's runtime owns the task; hyper needs no handle to it.
         drop(tokio::task::spawn_local(future));
     }
 }

@@ -48,8 +48,8 @@ pub(crate) struct Upgrade {
 /// The protocol that an HTTP/1.1 request asks to switch to. `h2c` is no such wish: the proxy speaks HTTP/2 by
 /// prior knowledge only, and RFC 9110 7.8 lets it ignore the header.
 pub(crate) fn upgrade_wanted(headers: &HeaderMap) -> Option<Upgrade> {
-    let listed = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let token = headers.get(UPGRADE)?;
+    let listed = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let text = token.to_str().ok()?;
     let wanted = listed && !text.is_empty() && !text.eq_ignore_ascii_case("h2c");
     wanted.then(|| Upgrade { token: token.clone() })
@@ -58,6 +58,10 @@ pub(crate) fn upgrade_wanted(headers: &HeaderMap) -> Option<Upgrade> {
 /// Removes what is between two neighbours only (RFC 9110 7.6.1), on the way to the application's peer.
 /// `te: trailers` stays, gRPC needs it.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none of them: one look at the names is cheaper than asking the map for each.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
@@ -111,6 +115,21 @@ pub(crate) fn strip_weft(headers: &mut HeaderMap) {
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "te"
+    )
+}
+
 fn is_weft(name: &HeaderName) -> bool {
     name.as_str().starts_with("weft-")
 }
@@ -135,17 +154,23 @@ pub(crate) fn request_id(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if let Some(known) = headers.get(X_REQUEST_ID) {
         return Some(known.clone());
     }
-    let made = HeaderValue::from_str(&uuid_text(rand::random())).ok()?;
+    let made = HeaderValue::from_bytes(&uuid_text(rand::random())).ok()?;
     headers.insert(X_REQUEST_ID, made.clone());
     Some(made)
 }
 
 /// A random number in the form of a version 4 UUID, which is what log tools expect of a request id.
-fn uuid_text(random: u128) -> String {
-    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+fn uuid_text(random: u128) -> [u8; 36] {
+    let mut bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut text = [b'-'; 36];
+    for (at, place) in text.iter_mut().enumerate() {
+        if !matches!(at, 8 | 13 | 18 | 23) {
+            bits = bits.rotate_left(4);
+            let digit = (bits & 0xf) as u8;
+            *place = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+        }
+    }
+    text
 }
 
 /// `Host`, or `:authority` where the request came over HTTP/2 or in absolute form.
@@ -268,8 +293,8 @@ mod tests {
         let mut empty = HeaderMap::new();
         let made = request_id(&mut empty).unwrap();
         assert_eq!(empty.get(X_REQUEST_ID), Some(&made));
-        assert_eq!(uuid_text(0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid_text(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(&uuid_text(0), b"00000000-0000-4000-8000-000000000000");
+        assert_eq!(&uuid_text(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 
     #[test]

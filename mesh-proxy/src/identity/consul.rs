@@ -6,17 +6,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use weft_identity::{certificates_from_pem, crypto_provider, key_from_pem};
+use weft_identity::{certificates_from_pem, key_from_pem, sign_consul_attestation};
 use weft_proto::ca::v1::ConsulLeaf;
 
 use crate::settings::ConsulAttestation;
 
-/// Said first in what is signed, so that no signature made for this purpose is good for another.
-const PURPOSE: &[u8] = b"weft-consul-attestation-v1\0";
 /// An agent answers from memory; the first leaf of a service takes a round to its servers.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,7 +43,12 @@ pub(super) async fn leaf(settings: &ConsulAttestation) -> Result<Leaf> {
             .with_context(|| format!("identity.consul.token_file {}", path.display()))?;
         request = request.header("X-Consul-Token", token.trim());
     }
-    let asking = || format!("asking the Consul agent {base} for the leaf of {}", settings.service);
+    let asking = || {
+        format!(
+            "asking the Consul agent {base} (identity.consul.address) for the leaf of {}",
+            settings.service
+        )
+    };
     let response = request.send().await.with_context(asking)?;
     let status = response.status();
     if status == 403 {
@@ -83,53 +84,12 @@ impl Leaf {
 
     /// Signs `nonce` for `csr`.
     pub(super) fn prove(&self, settings: &ConsulAttestation, nonce: &[u8], csr: &[u8]) -> Result<ConsulLeaf> {
-        let key = crypto_provider().key_provider.load_private_key(self.key.clone_key());
-        let key = key.context("reading the private key of the Consul leaf")?;
-        let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
-        let signer = signer.context(
-            "the Consul leaf's key is not ECDSA P-256; Connect's private_key_type must be ec, 256 bits",
-        )?;
-        let signature = signer.sign(&message(nonce, csr)).context("signing with the Consul leaf's key")?;
+        let signature = sign_consul_attestation(&self.key, nonce, csr)?;
         Ok(ConsulLeaf {
             registry: settings.registry.as_str().to_owned(),
             chain: self.chain.iter().map(|der| der.to_vec().into()).collect(),
             nonce: nonce.to_vec().into(),
             signature: signature.into(),
         })
-    }
-}
-
-/// What is signed; `ca.proto` has the same words.
-fn message(nonce: &[u8], csr: &[u8]) -> Vec<u8> {
-    [PURPOSE, nonce, Sha256::digest(csr).as_slice()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::pki_types::alg_id;
-
-    use super::*;
-
-    #[test]
-    fn the_signature_is_the_leafs_over_purpose_nonce_and_request() {
-        weft_identity::install_crypto_provider();
-        let authority = weft_identity::testkit::TestAuthority::new("1111.consul");
-        let svid = authority.svid("/ns/default/dc/dc1/svc/web");
-        let pem = svid.to_pem();
-        let leaf = Leaf::of(&pem, &pem).unwrap();
-        let settings: ConsulAttestation =
-            serde_json::from_value(serde_json::json!({"service": "web", "registry": "consul/dc1"})).unwrap();
-        let proof = leaf.prove(&settings, b"nonce", b"csr").unwrap();
-        assert_eq!(proof.registry, "consul/dc1");
-
-        let expected = [b"weft-consul-attestation-v1\0nonce".as_slice(), &Sha256::digest(b"csr")].concat();
-        let algorithms = crypto_provider().signature_verification_algorithms;
-        let (_, ecdsa) =
-            algorithms.mapping.iter().find(|(s, _)| *s == SignatureScheme::ECDSA_NISTP256_SHA256).unwrap();
-        let verifier = ecdsa.iter().find(|a| a.public_key_alg_id() == alg_id::ECDSA_P256).unwrap();
-        let key = rcgen::KeyPair::from_pem(&weft_identity::key_to_pem(svid.key())).unwrap();
-        let public = rcgen::PublicKeyData::der_bytes(&key);
-        verifier.verify_signature(public, &expected, &proof.signature).unwrap();
-        assert!(verifier.verify_signature(public, b"other", &proof.signature).is_err());
     }
 }

@@ -1,4 +1,8 @@
-//! When a certificate counts as valid, and how attempts are spaced.
+//! When a certificate counts as valid, how attempts are spaced, and (in `keep.rs`) how one is obtained and kept from a
+//! CA that is scripted in `ca.rs`.
+
+mod ca;
+mod keep;
 
 use std::time::SystemTime;
 

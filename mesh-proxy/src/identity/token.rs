@@ -1,36 +1,19 @@
-//! The join token: from the settings or a file, and the pin of the mesh's root in it.
+//! The join token: from the settings, or from a file that is read at every attempt.
 
-use anyhow::{Context, Result, bail};
-use weft_identity::RootPin;
+use anyhow::{Context, Result};
+use weft_identity::JoinToken;
 
 use crate::settings::JoinTokenSource;
 
-/// The token's text.
-pub(super) fn read(source: &JoinTokenSource) -> Result<String> {
-    let (text, key) = match source {
-        JoinTokenSource::Given(token) => (token.clone(), "identity.join_token".to_owned()),
+/// The token. Errors name the setting and never show the token: it is a secret, also with a typing error.
+pub(super) fn read(source: &JoinTokenSource) -> Result<JoinToken> {
+    let named = || format!("{source}");
+    match source {
+        JoinTokenSource::Given(token) => token.parse().with_context(named),
         JoinTokenSource::File(path) => {
-            let named = format!("identity.join_token_file {}", path.display());
-            (std::fs::read_to_string(path).with_context(|| named.clone())?, named)
+            std::fs::read_to_string(path).with_context(named)?.parse().with_context(named)
         }
-    };
-    match text.trim() {
-        "" => bail!("{key} is empty"),
-        token => Ok(token.to_owned()),
     }
-}
-
-/// The pin that the token ends with. Everything before it is the control plane's business.
-pub(super) fn pin(token: &str) -> Result<Option<RootPin>> {
-    if !token.starts_with("weft1.") {
-        bail!("the join token does not start with weft1.; expected what `weft token create` printed");
-    }
-    let pin = token.rsplit('.').next().unwrap_or_default();
-    // The token is a secret: the error does not show it.
-    pin.parse()
-        .map(Some)
-        .ok()
-        .context("the join token is damaged: it does not end with the hash of the mesh's root")
 }
 
 #[cfg(test)]
@@ -38,12 +21,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pin_is_the_tokens_last_part_and_errors_do_not_show_the_token() {
-        let hash = "ab".repeat(32);
-        assert_eq!(pin(&format!("weft1.id.secret.{hash}")).unwrap().unwrap().to_string(), hash);
-        for bad in ["weft1.id.secret.abcd", "weft1.id.secret", "secret"] {
-            let error = format!("{:#}", pin(bad).unwrap_err());
-            assert!(!error.contains("secret"), "{error}");
+    fn a_bad_token_is_named_by_its_setting_and_not_shown() {
+        for bad in ["weft1.id.secret.abcd", "weft1.id.secret", "secret", ""] {
+            let error = format!("{:#}", read(&JoinTokenSource::Given(bad.to_owned())).unwrap_err());
+            assert!(error.starts_with("identity.join_token: "), "{error}");
+            assert!(!error.contains("id.secret") && !error.contains("abcd"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_token_file_may_end_with_a_line_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let source = JoinTokenSource::File(path.clone());
+        let missing = format!("{:#}", read(&source).unwrap_err());
+        assert!(missing.contains("identity.join_token_file") && missing.contains("token"), "{missing}");
+        let token = JoinToken::random("ab".repeat(32).parse().unwrap());
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        assert_eq!(read(&source).unwrap(), token);
     }
 }

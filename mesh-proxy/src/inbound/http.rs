@@ -21,7 +21,7 @@ use crate::http::replay::Replay;
 use crate::http::send::Ready;
 use crate::http::upgrade::{Answered, Asker, answer, splice};
 use crate::inbound::{Connection, Port, bytes};
-use crate::pool::{Hop, Lease};
+use crate::pool::Lease;
 use crate::record::{Record, Reporter, RequestProtocol, ResponseFlag};
 
 /// Serves one stream. `fixed` is the port of a plaintext listener. Never fails: hyper would say nothing to the caller.
@@ -80,7 +80,8 @@ async fn respond(
     connection.authorize()?;
     let client = hyper::upgrade::on(&mut request);
     if kind == Kind::Bytes {
-        return bytes::tunnel(connection, fixed, request.uri(), client, call).await;
+        // Boxed: every request's future would be as large.
+        return Box::pin(bytes::tunnel(connection, fixed, request.uri(), client, call)).await;
     }
     if !connection.requests {
         let words = "this connection speaks HBONE (ALPN h2), which carries CONNECT only";
@@ -150,7 +151,7 @@ async fn to_application(
     outgoing: &Outgoing,
     call: &mut Call,
 ) -> Result<Response<Incoming>, Failure> {
-    let pool = connection.worker.pools.of(&Hop::App(port.app));
+    let pool = port.pool(&connection.worker.pools);
     let http2 = match port.protocol {
         Protocol::Http2 | Protocol::Grpc => true,
         Protocol::Http1 => false,

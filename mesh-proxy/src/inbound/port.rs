@@ -1,5 +1,6 @@
 //! A port of the local application, as a destination.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use weft_model::{Protocol, SpiffeId};
 
 use crate::http::failure::Failure;
+use crate::pool::{Hop, Pool, Pools};
 use crate::record::{Destination, ResponseFlag};
 use crate::settings::Settings;
 use crate::shared::Bound;
@@ -20,6 +22,7 @@ pub(super) struct Port {
     pub(super) app: SocketAddr,
     pub(super) protocol: Protocol,
     pub(super) destination: Arc<Destination>,
+    pool: OnceCell<Rc<Pool>>,
 }
 
 impl Port {
@@ -38,9 +41,15 @@ impl Port {
                 app: inbound.app_address(),
                 protocol: inbound.protocol,
                 destination: Arc::new(destination),
+                pool: OnceCell::new(),
             })
         };
         settings.inbound.iter().map(port).collect()
+    }
+
+    /// The connections to the application, found once.
+    pub(super) fn pool(&self, pools: &Pools) -> &Rc<Pool> {
+        self.pool.get_or_init(|| pools.of(&Hop::App(self.app)))
     }
 
     /// An `app` that is one of this proxy's own listeners would call itself for ever.
@@ -77,6 +86,7 @@ mod tests {
             app: app.parse().unwrap(),
             protocol: Protocol::Http1,
             destination: Arc::new(destination),
+            pool: OnceCell::new(),
         }
     }
 

@@ -7,11 +7,7 @@ use weft_identity::testkit::TestAuthority;
 use weft_model::Service;
 
 use super::*;
-use crate::config::{ConfigStore, KnownService};
-use crate::demand::Demand;
-use crate::settings::Settings;
-use crate::shared::{Bound, DrainSignal};
-use crate::telemetry::Telemetry;
+use crate::config::KnownService;
 
 struct Fixture {
     shared: Shared,
@@ -23,16 +19,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::from_toml("[access_log]\nmode = 'off'");
-    let shared = Shared {
-        config: ConfigStore::new(ProxyConfig::default()),
-        svids: SvidSource::new(),
-        demand: Demand::new([key("api")], 10),
-        telemetry: Telemetry::new(&settings).unwrap(),
-        drain: DrainSignal::new(),
-        bound: Bound::default(),
-        settings,
-    };
+    let shared = Shared::for_tests("[[upstream]]\nservice = 'api'\nlisten = '127.0.0.1:0'");
     let state = StateDir::open(directory.path()).unwrap();
     let status = watch::Sender::new(MeshStatus::default());
     Fixture { shared, state, status, changed: Notify::new(), _directory: directory }
@@ -69,8 +56,13 @@ fn bundles(of: &[&TestAuthority]) -> Event {
 #[test]
 fn a_lost_control_plane_changes_the_status_and_nothing_else() {
     let fixture = fixture();
+    assert!(fixture.status.borrow().answering_since.is_none());
     fixture.take(Event::Connected);
+    let first = fixture.status.borrow().answering_since;
     fixture.take(present("api"));
+    fixture.take(Event::Disconnected("gone".to_owned()));
+    fixture.take(Event::Connected);
+    assert!(first.is_some() && fixture.status.borrow().answering_since == first, "the first one counts");
     fixture.take(Event::Disconnected("gone".to_owned()));
     assert!(matches!(fixture.known("api"), Some(KnownService::Present(_))));
     let status = fixture.status.borrow().clone();
@@ -135,7 +127,34 @@ async fn subscriptions_follow_what_is_wanted() {
         assert!(matches!(next().await, Command::Subscribe(new) if new == key("more")));
     };
     tokio::select! {
-        () = subscribe(&fixture.shared, commands, &fixture.changed) => panic!("it ended"),
+        () = subscribe(&fixture.shared, HashSet::from([key("restored")]), commands, &fixture.changed) => panic!("it ended"),
         () = drive => {}
     }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_the_same_identity_and_one_of_another_id_is_noticed() {
+    let fixture = fixture();
+    let (svids, authority) = (&fixture.shared.svids, TestAuthority::new("weft.test"));
+    svids.set(authority.svid("/ns/default/sa/web"), authority.bundles());
+    let first = own_id(svids, |_| true).await;
+    let mut other = std::pin::pin!(own_id(svids, |now| *now != first));
+    svids.set_svid(authority.svid("/ns/default/sa/web"));
+    assert!(futures::poll!(&mut other).is_pending());
+    svids.set_svid(authority.svid("/ns/default/sa/front"));
+    assert_eq!(other.await.path(), "/ns/default/sa/front");
+}
+
+#[tokio::test]
+async fn what_nobody_wants_any_more_is_forgotten_also_where_the_client_does_not_hold_it() {
+    let fixture = fixture();
+    fixture.take(present("api"));
+    let services = fixture.shared.config.load().services.update(key("absent"), KnownService::Absent);
+    fixture.shared.config.publish(ProxyConfig { revision: 5, services });
+    let (commands, mut receiver) = mpsc::channel(8);
+    tokio::select! {
+        () = subscribe(&fixture.shared, HashSet::new(), commands, &fixture.changed) => panic!("it ended"),
+        command = receiver.recv() => assert!(matches!(command, Some(Command::Subscribe(api)) if api == key("api"))),
+    }
+    assert!(fixture.known("absent").is_none() && fixture.known("api").is_some());
 }

@@ -5,10 +5,10 @@
 //! Each further attempt must be within the number of attempts and the retry budget.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Outcome};
@@ -39,10 +39,11 @@ pub(super) async fn forward(
     outgoing: &Outgoing,
     call: &mut Call,
 ) -> Result<Response<Incoming>, Failure> {
-    cluster.requested(now());
+    let mut at = now();
+    cluster.requested(at);
     let mut tried: Vec<Rc<Target>> = Vec::new();
     loop {
-        let target = cluster.pick(&tried, now())?;
+        let target = cluster.pick(&tried, at)?;
         call.record.destination = Some(target.destination.clone());
         call.record.mtls = Some(target.is_mtls());
         let failed = match attempt(worker, cluster, &target, outgoing, call).await {
@@ -50,7 +51,7 @@ pub(super) async fn forward(
             Err(failed) => failed,
         };
         if failed.blame {
-            note(worker, cluster, &target, Outcome::Bad);
+            note(worker, cluster, &target, Outcome::Bad, now());
         }
         if !failed.again || call.record.retries >= cluster.policy.retries {
             return Err(failed.failure);
@@ -62,12 +63,13 @@ pub(super) async fn forward(
         }
         call.record.retries += 1;
         tried.push(target);
+        at = now();
     }
 }
 
 /// Takes note of how an endpoint did.
-pub(super) fn note(worker: &Worker, cluster: &Cluster, target: &Target, outcome: Outcome) {
-    if cluster.note(target, outcome, now()) {
+pub(super) fn note(worker: &Worker, cluster: &Cluster, target: &Target, outcome: Outcome, at: Instant) {
+    if cluster.note(target, outcome, at) {
         worker.shared.telemetry.add(Count::Ejections, 1);
         tracing::warn!(
             service = %cluster.wanted.service, workload = %target.endpoint.id,
@@ -88,11 +90,16 @@ async fn attempt(
     loop {
         let ready = connection(worker, target, outgoing, fresh).await?;
         call.record.upstream = ready.peer.or_else(|| target.registered());
-        let started = Instant::now();
+        let started = now();
         let request = ready.request(target, outgoing).map_err(not_sent)?;
-        let sent = within(worker, ready.connection.send(request)).await;
+        let sending = ready.connection.send(request);
+        let sent = match worker.shared.settings.timeouts.request {
+            None => Ok(sending.await),
+            // Boxed: who sets no limit, as is the default, has nothing to carry for it.
+            Some(limit) => Box::pin(within(limit, sending)).await,
+        };
         let (response, held) = match sent {
-            Ok(Ok(answered)) => answered,
+            Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let replayable = error.failure.unsent || outgoing.is_repeatable();
                 if error.reused && replayable && !fresh {
@@ -104,13 +111,14 @@ async fn attempt(
             }
             Err(timed_out) => return Err(Failed { failure: timed_out, again: false, blame: true }),
         };
+        let answered = now();
         let answer = judge(target, response)?;
         let outcome = outcome(&answer);
         if outcome == Outcome::Good {
             // A gateway's failure comes fast; it must not make the endpoint look like the best one.
-            target.memory.observe(started.elapsed(), now());
+            target.memory.observe(answered.saturating_duration_since(started), answered);
         }
-        note(worker, cluster, target, outcome);
+        note(worker, cluster, target, outcome, answered);
         call.holds(Lease { in_flight: Some(in_flight), connection: held });
         return Ok(answer);
     }
@@ -135,16 +143,11 @@ fn outcome(response: &Response<Incoming>) -> Outcome {
     if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good }
 }
 
-async fn within<F: Future>(worker: &Worker, sending: F) -> Result<F::Output, Failure> {
-    match worker.shared.settings.timeouts.request {
-        None => Ok(sending.await),
-        Some(limit) => tokio::time::timeout(limit, sending).await.map_err(|_elapsed| {
-            Failure::new(
-                ResponseFlag::UpstreamTimeout,
-                format!("no response within timeouts.request ({limit:?})"),
-            )
-        }),
-    }
+async fn within<F: Future>(limit: Duration, sending: F) -> Result<F::Output, Failure> {
+    tokio::time::timeout(limit, sending).await.map_err(|_elapsed| {
+        let words = format!("no response within timeouts.request ({limit:?})");
+        Failure::new(ResponseFlag::UpstreamTimeout, words)
+    })
 }
 
 /// A connection to the endpoint, and which form the request takes on it.
@@ -188,8 +191,9 @@ async fn connection(
     fresh: bool,
 ) -> Result<Connected, Failed> {
     let pool = target.pool.get_or_init(|| worker.pools.of(&hop(target)));
-    let hop = match &target.via {
-        Via::Plaintext { .. } => pool.hop.clone(),
+    let inside;
+    let pool = match &target.via {
+        Via::Plaintext { .. } => pool,
         Via::Tunnel { addresses, identity } => {
             let stream = pool.http2().await.map_err(not_connected)?;
             if stream.alpn() != Alpn::Hbone {
@@ -202,10 +206,11 @@ async fn connection(
                     "the endpoint has no address",
                 )));
             };
-            Hop::Inside { addresses: addresses.clone(), identity: identity.clone(), authority }
+            let (addresses, identity) = (addresses.clone(), identity.clone());
+            inside = worker.pools.of(&Hop::Inside { addresses, identity, authority });
+            &inside
         }
     };
-    let pool = worker.pools.of(&hop);
     if speaks_http2(target, outgoing) {
         let stream = pool.http2().await.map_err(not_connected)?;
         let peer = Some(stream.peer());

@@ -88,7 +88,8 @@ async fn respond(
     };
     known(&origin.worker, &cluster).await?;
     if plain_connect {
-        return connect::tunnel(origin, &cluster, &outgoing, client, call).await;
+        // Boxed, as what is rare and large elsewhere: every request's future would be as large.
+        return Box::pin(connect::tunnel(origin, &cluster, &outgoing, client, call)).await;
     }
     if !body.is_end_stream() {
         // RFC 9110 7.8 lets a proxy ignore the wish to switch; a body could not be carried along.

@@ -78,7 +78,7 @@ pub(super) async fn open(worker: &Worker, cluster: &Cluster, call: &mut Call) ->
         call.record.mtls = Some(target.is_mtls());
         let error = match reach(worker, &target, call).await {
             Ok(bytes) => {
-                note(worker, cluster, &target, Outcome::Good);
+                note(worker, cluster, &target, Outcome::Good, now());
                 let (source, to) = (call.record.source.as_ref(), call.record.destination.as_ref());
                 worker.shared.telemetry.tcp_opened(Reporter::Source, source, to, call.record.mtls);
                 return Ok(bytes);
@@ -86,7 +86,7 @@ pub(super) async fn open(worker: &Worker, cluster: &Cluster, call: &mut Call) ->
             Err(error) => error,
         };
         if error.is_endpoints_fault() {
-            note(worker, cluster, &target, Outcome::Bad);
+            note(worker, cluster, &target, Outcome::Bad, now());
         }
         if call.record.retries >= cluster.policy.retries {
             return Err(error.failure());

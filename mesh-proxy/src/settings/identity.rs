@@ -3,6 +3,7 @@
 //! The proxy needs one thing it trusts before it has anything: the root of the mesh, as a pin (in the join token or
 //! here) or as a file. Without it, nothing is dialled.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -47,6 +48,16 @@ pub(crate) enum JoinTokenSource {
     Given(String),
     /// Read at every attempt: the file may appear or change later.
     File(PathBuf),
+}
+
+impl fmt::Display for JoinTokenSource {
+    /// The setting, without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("identity.join_token"),
+            Self::File(path) => write!(f, "identity.join_token_file {}", path.display()),
+        }
+    }
 }
 
 impl IdentitySettings {

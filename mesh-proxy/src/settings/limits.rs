@@ -148,7 +148,7 @@ impl Default for LimitSettings {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map_err(|error| {
         de::Error::custom(format!("{text:?} is not a duration such as 500ms, 1s or 5m: {error}"))

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use figment::error::Kind;
 use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::Settings;
+use crate::logging::LogLevel;
 
 /// Why the settings can't be used. Each line says where, which key, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +37,32 @@ pub(crate) fn load(file: Option<&Path>, flags: &[String]) -> Result<Settings, In
     for flag in flags {
         figment = figment.merge(Flag::parse(flag)?);
     }
-    let settings: Settings = figment.extract().map_err(|errors| {
-        InvalidSettings::Values(errors.into_iter().map(|error| error.to_string()).collect())
-    })?;
+    let settings: Settings = figment
+        .extract()
+        .map_err(|errors| InvalidSettings::Values(errors.into_iter().map(describe).collect()))?;
     let problems = settings.problems();
     if problems.is_empty() { Ok(settings) } else { Err(InvalidSettings::Values(problems)) }
+}
+
+/// Key, what is wrong and what was expected, and where it was read.
+fn describe(error: figment::Error) -> String {
+    // Figment puts marks around the whole list of names, and marks around each.
+    let one_of = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let what = match &error.kind {
+        Kind::UnknownField(found, known) => {
+            format!("unknown field `{found}`, expected one of {}", one_of(known))
+        }
+        Kind::UnknownVariant(found, known) => {
+            format!("unknown value `{found}`, expected one of {}", one_of(known))
+        }
+        other => other.to_string(),
+    };
+    let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
+    let from = error.metadata.as_ref().map_or(String::new(), |metadata| match &metadata.source {
+        Some(source) => format!(" (in {source})"),
+        None => format!(" (from {})", metadata.name),
+    });
+    format!("{key}{what}{from}")
 }
 
 /// One `--set KEY=VALUE`.
@@ -80,6 +103,9 @@ impl Settings {
                 problems.push(problem.to_owned());
             }
         };
+        if let Err(error) = LogLevel::new(&self.log) {
+            check(true, &format!("log: {:?} is not a log filter: {error}", self.log));
+        }
         check(!(1..=256).contains(&self.workers), "workers: expected 1 to 256");
         check(
             self.identity.join_token.is_some() && self.identity.join_token_file.is_some(),

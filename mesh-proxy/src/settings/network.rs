@@ -3,6 +3,7 @@
 //! Port 0 asks for a free port; `ports.json` in the state directory says which it became.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use weft_model::{PortName, Protocol, ServiceKey};
@@ -99,6 +100,22 @@ pub(crate) struct HttpSettings {
 pub(crate) struct AdminSettings {
     /// The local address.
     pub(crate) listen: SocketAddr,
+}
+
+/// `[ready]`: when `/ready` says yes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReadySettings {
+    /// How long a declared upstream of which nothing is known makes the proxy wait. Counted from the first stream to a
+    /// control plane, or from the start where a last known good state was restored.
+    #[serde(deserialize_with = "super::limits::duration")]
+    pub(crate) upstream_deadline: Duration,
+}
+
+impl Default for ReadySettings {
+    fn default() -> Self {
+        Self { upstream_deadline: Duration::from_secs(10) }
+    }
 }
 
 impl Default for TunnelSettings {

@@ -71,6 +71,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("http.plaintext", "false", "allow endpoints without a proxy, in plaintext"),
     setting("admin.listen", "127.0.0.1:15000", "ready, metrics, dump, log level, drain; no access control"),
     setting(
+        "ready.upstream_deadline",
+        "10s",
+        "how long readiness waits for word on a declared upstream, once there is a stream or a last known good state",
+    ),
+    setting(
         "access_log.mode",
         "errors",
         "off, errors (flag, status of 500 or more, gRPC status other than 0) or all",

@@ -4,16 +4,15 @@
 //! writes them in batches. A slow output costs lines, which are counted, never requests. The thread sleeps until a
 //! record comes and then gathers for a moment, so that a busy worker wakes it twenty times a second and not at every request.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::line;
-use crate::record::Record;
-use crate::settings::{AccessLogFormat, AccessLogMode, AccessLogOutput, AccessLogSettings};
+use super::output::Output;
+use crate::record::{Record, RequestProtocol};
+use crate::settings::{AccessLogFormat, AccessLogMode, AccessLogSettings};
 
 /// Records that wait. At 16,384 and a batch each 50 ms, up to 300,000 lines a second get through.
 const QUEUE: usize = 16_384;
@@ -46,7 +45,7 @@ impl AccessLog {
         let thread = if settings.mode == AccessLogMode::Off {
             None
         } else {
-            let output = open(&settings.output)?;
+            let output = Output::open(&settings.output)?;
             let (queue, format) = (queue.clone(), settings.format);
             let run = move || queue.write_all(output, format);
             Some(std::thread::Builder::new().name("access-log".to_owned()).spawn(run)?)
@@ -91,20 +90,8 @@ impl Drop for AccessLog {
 
 /// What the mode `errors` logs.
 fn failed(record: &Record) -> bool {
-    record.flag.is_some() || record.status >= 500 || record.grpc_status.is_some_and(|status| status != 0)
-}
-
-fn open(output: &AccessLogOutput) -> std::io::Result<Box<dyn Write + Send>> {
-    Ok(match output {
-        AccessLogOutput::Stdout => Box::new(std::io::stdout()),
-        AccessLogOutput::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let named = |error: std::io::Error| {
-                std::io::Error::new(error.kind(), format!("access_log.output {}: {error}", path.display()))
-            };
-            Box::new(file.map_err(named)?)
-        }
-    })
+    let status = if record.protocol == RequestProtocol::Tcp { 0 } else { record.status };
+    record.flag.is_some() || status >= 500 || record.grpc_status.is_some_and(|status| status != 0)
 }
 
 impl Queue {
@@ -129,7 +116,7 @@ impl Queue {
     }
 
     /// The thread: batch after batch until closed and empty.
-    fn write_all(&self, mut output: Box<dyn Write + Send>, format: AccessLogFormat) {
+    fn write_all(&self, mut output: Output, format: AccessLogFormat) {
         let mut text = Vec::with_capacity(64 * 1024);
         let mut failing = false;
         while let Some(records) = self.batch() {
@@ -137,7 +124,7 @@ impl Queue {
             for record in &records {
                 line::write(&mut text, record, format);
             }
-            let written = output.write_all(&text).and_then(|()| output.flush());
+            let written = output.write(&text, Instant::now());
             if let Err(error) = &written {
                 self.dropped.fetch_add(records.len() as u64, Ordering::Relaxed);
                 if !failing {

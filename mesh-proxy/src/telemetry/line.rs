@@ -62,7 +62,8 @@ impl Fields {
             method: if tcp { "-".to_owned() } else { record.method.to_string() },
             path: if tcp { "-".to_owned() } else { path(&record.uri) },
             protocol: protocol(record.protocol),
-            response_code: record.status,
+            // A tunnel's CONNECT has a status of its own, between the proxies; the connection in it has none.
+            response_code: if tcp { 0 } else { record.status },
             grpc_status: record.grpc_status,
             response_flags: record.flag.map_or("-", crate::record::ResponseFlag::as_str),
             response_details: record.detail.clone(),

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,6 +120,40 @@ struct FastKey {
     mtls: Option<bool>,
 }
 
+/// Hashes [`FastKey`]s: addresses and small numbers of our own, none of which a client chooses, so that it need not
+/// withstand anybody.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // Fibonacci hashing; the rotation brings the high bits, which are the good ones, to where the next step mixes them.
+        self.0 = (self.0.rotate_left(26) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+}
+
 struct FastEntry {
     cell: Arc<Cell>,
     /// Held so that no other value can get their addresses.
@@ -128,7 +163,7 @@ struct FastEntry {
 
 #[derive(Default)]
 struct ThreadCells {
-    fast: HashMap<FastKey, FastEntry>,
+    fast: HashMap<FastKey, FastEntry, BuildHasherDefault<Mix>>,
     slow: HashMap<Labels, Arc<Cell>>,
 }
 

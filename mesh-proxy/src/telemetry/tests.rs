@@ -197,6 +197,20 @@ fn a_text_line_reads_like_envoys_with_identities_and_the_reason() {
 }
 
 #[test]
+fn a_tcp_line_has_no_status_also_where_its_tunnel_was_answered_with_one() {
+    let tcp = Record { protocol: RequestProtocol::Tcp, status: 200, user_agent: None, ..record() };
+    let text = line_of(&tcp, AccessLogFormat::Text);
+    assert!(text.contains(" \"- - TCP\" 0 - 0 700 "), "{text}");
+    let object: serde_json::Value = serde_json::from_str(&line_of(&tcp, AccessLogFormat::Json)).unwrap();
+    assert_eq!(object["response_code"], 0);
+    let telemetry = Telemetry::new(&settings()).unwrap();
+    telemetry.record(&tcp);
+    let closed = lines(&telemetry, "istio_tcp_connections_closed_total{");
+    assert_eq!(closed.len(), 1);
+    assert!(!closed[0].contains("response_code"), "{}", closed[0]);
+}
+
+#[test]
 fn a_json_line_is_one_object_whatever_the_client_sent() {
     let value = http::HeaderValue::from_bytes(b"a\xffb\"\tc").unwrap();
     let line = line_of(&Record { user_agent: Some(value), ..record() }, AccessLogFormat::Json);

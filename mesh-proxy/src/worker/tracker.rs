@@ -1,16 +1,23 @@
 //! Counts the connections of one side of a worker: for the limit, for telling them to end, and for knowing when all have.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 /// The open connections of one side.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     open: Cell<usize>,
     limit: usize,
-    closing: watch::Sender<bool>,
+    closing: Cell<bool>,
+    /// Who is to be told, by number.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    next: Cell<u64>,
     left: Notify,
 }
 
@@ -21,7 +28,14 @@ pub(crate) struct Guard(Rc<Tracker>);
 impl Tracker {
     /// At most `limit` at a time.
     pub(crate) fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self { open: Cell::new(0), limit, closing: watch::Sender::new(false), left: Notify::new() })
+        Rc::new(Self {
+            open: Cell::new(0),
+            limit,
+            closing: Cell::new(false),
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+            left: Notify::new(),
+        })
     }
 
     /// One more. `None`: the limit is reached.
@@ -39,18 +53,16 @@ impl Tracker {
 
     /// Tells all of them to finish.
     pub(crate) fn close(&self) {
-        self.closing.send_replace(true);
+        self.closing.set(true);
+        for waker in self.waiting.take().into_values() {
+            waker.wake();
+        }
     }
 
     /// Waits until they are told to finish.
-    pub(crate) fn closed(&self) -> impl Future<Output = ()> + 'static {
-        let mut closing = self.closing.subscribe();
-        async move {
-            if closing.wait_for(|closing| *closing).await.is_err() {
-                // The tracker is gone, and with it the worker: nothing is left to be told.
-                std::future::pending::<()>().await;
-            }
-        }
+    pub(crate) fn closed(self: &Rc<Self>) -> Closed {
+        let number = self.next.replace(self.next.get().wrapping_add(1));
+        Closed { tracker: self.clone(), number, waker: None }
     }
 
     /// Waits until there is none.
@@ -58,6 +70,36 @@ impl Tracker {
         while self.open.get() > 0 {
             self.left.notified().await;
         }
+    }
+}
+
+/// Ready when the tracker closes. It is polled with every event of its connection, so that costs two looks and no lock.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    tracker: Rc<Tracker>,
+    number: u64,
+    /// As told to the tracker.
+    waker: Option<Waker>,
+}
+
+impl Future for Closed {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.tracker.closing.get() {
+            return Poll::Ready(());
+        }
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.tracker.waiting.borrow_mut().insert(self.number, cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.tracker.waiting.borrow_mut().remove(&self.number);
     }
 }
 
@@ -71,7 +113,48 @@ impl Drop for Guard {
 
 impl Guard {
     /// Waits until the connection is told to finish.
-    pub(crate) fn closed(&self) -> impl Future<Output = ()> + 'static {
+    pub(crate) fn closed(&self) -> Closed {
         self.0.closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::task::noop_waker_ref;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_are_told_and_who_comes_later_too() {
+        let tracker = Tracker::new(1);
+        let (mut one, mut other) = (tracker.closed(), tracker.closed());
+        assert!(futures::poll!(&mut one).is_pending() && futures::poll!(&mut other).is_pending());
+        tracker.close();
+        one.await;
+        other.await;
+        assert!(tracker.closed().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_task_is_woken_by_the_waker_it_used_last() {
+        let tracker = Tracker::new(1);
+        let mut closed = tracker.closed();
+        assert!(closed.poll_unpin(&mut Context::from_waker(noop_waker_ref())).is_pending());
+        let close = async {
+            tokio::task::yield_now().await;
+            tracker.close();
+        };
+        tokio::join!(closed, close);
+    }
+
+    #[test]
+    fn who_stops_waiting_is_forgotten() {
+        let tracker = Tracker::new(1);
+        let mut closed = tracker.closed();
+        assert!(closed.poll_unpin(&mut Context::from_waker(noop_waker_ref())).is_pending());
+        assert_eq!(tracker.waiting.borrow().len(), 1);
+        drop(closed);
+        assert!(tracker.waiting.borrow().is_empty());
     }
 }

@@ -184,6 +184,26 @@ async fn an_agent_that_is_back_is_seen_although_nothing_changes_in_it() {
 }
 
 #[tokio::test]
+async fn a_restart_between_two_questions_does_not_leave_the_list_waiting_for_an_old_index() {
+    let mut fake = FakeConsul::start().await;
+    let mut watching = Watching::new(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
+    // So many changes that the list is asked for at a pace: there is a pause before each question.
+    for n in 0..8 {
+        fake.put(&format!("service-{n}"), "one", |_| {});
+        watching.until_members(&format!("service-{n}"), 1).await;
+    }
+    fake.go_down().await;
+    // Another life of the server, in which it comes just as far as it was when the list was last read.
+    fake.index_goes_back_to(16);
+    fake.put("other", "other-1", |_| {});
+    fake.come_back().await;
+    watching.until_members("other", 1).await;
+    watching.during(Duration::from_secs(1)).await;
+    fake.put("new", "new-1", |_| {});
+    watching.until_members("new", 1).await;
+}
+
+#[tokio::test]
 async fn an_index_that_goes_back_starts_over_and_loses_nothing() {
     let (fake, mut watching) = started().await;
     fake.index_goes_back_to(3);

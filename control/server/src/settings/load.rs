@@ -17,8 +17,8 @@ use super::{RegistrySettings, Settings};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidSettings {
     /// The file of `--config` is not there or not readable.
-    #[error("reading the settings file {}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    #[error("reading the settings file {}: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
     /// A source has a syntax error, an unknown key or a value of the wrong form.
     #[error("{}", .0.iter().map(|line| format!("settings: {line}")).collect::<Vec<_>>().join("\n"))]
     Values(Vec<String>),
@@ -28,7 +28,7 @@ pub(crate) enum InvalidSettings {
 pub(crate) fn load(file: Option<&Path>, flags: &[String]) -> Result<Settings, InvalidSettings> {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        let read = |source| InvalidSettings::File { path: path.to_owned(), source };
+        let read = |cause| InvalidSettings::File { path: path.to_owned(), cause };
         std::fs::File::open(path).map_err(read)?;
         figment = figment.merge(Toml::file_exact(path));
     }

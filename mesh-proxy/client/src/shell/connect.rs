@@ -72,6 +72,11 @@ fn causes(error: &dyn std::error::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
+        let io = cause.downcast_ref::<io::Error>();
+        if let Some(refused) = io.and_then(weft_identity::verify_error_of_io) {
+            // What rustls makes of it says less, in debug form.
+            return refused.to_string();
+        }
         let text = cause.to_string();
         if texts.last() != Some(&text) {
             texts.push(text);

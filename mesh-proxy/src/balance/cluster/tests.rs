@@ -44,7 +44,7 @@ fn service(endpoints: Vec<Endpoint>) -> Arc<ServiceConfig> {
 fn cluster(policy: Policy, endpoints: Vec<Endpoint>, now: Instant) -> Cluster {
     let wanted = Wanted { service: "api".parse().unwrap(), port: None, protocol: None, plaintext: false };
     let cluster = Cluster::new(wanted, Rc::new(policy), now);
-    cluster.follow(&service(endpoints), now);
+    cluster.follow(&service(endpoints), 1, now);
     cluster
 }
 
@@ -170,12 +170,12 @@ fn a_change_of_the_service_keeps_what_was_learnt_of_its_endpoints() {
     for _ in 0..3 {
         cluster.note(&bad, Outcome::Bad, now);
     }
-    cluster.follow(&service(vec![endpoint(1), endpoint(2), endpoint(3)]), now);
+    cluster.follow(&service(vec![endpoint(1), endpoint(2), endpoint(3)]), 1, now);
     assert_eq!(cluster.ejected(now), 1);
     // Another address is another machine: nothing of the old one holds.
     let mut moved = endpoint(1);
     moved.addresses = vec![IpAddr::from([10, 0, 0, 9])];
-    cluster.follow(&service(vec![moved, endpoint(2)]), now);
+    cluster.follow(&service(vec![moved, endpoint(2)]), 1, now);
     assert_eq!(cluster.ejected(now), 0);
 }
 
@@ -190,7 +190,7 @@ fn an_endpoint_outside_the_mesh_needs_leave_for_plaintext() {
     assert!(failure.detail.contains("outside the mesh"), "{}", failure.detail);
 
     let lenient = Cluster::new(Wanted { plaintext: true, ..strict.wanted.clone() }, Rc::new(policy()), now);
-    lenient.follow(&service(vec![outside]), now);
+    lenient.follow(&service(vec![outside]), 1, now);
     assert!(!lenient.pick(&[], now).unwrap().is_mtls());
 }
 
@@ -201,7 +201,7 @@ fn an_endpoint_with_a_proxy_but_no_identity_is_not_used_even_in_plaintext() {
     anonymous.identity = None;
     let wanted = Wanted { service: "api".parse().unwrap(), port: None, protocol: None, plaintext: true };
     let cluster = Cluster::new(wanted, Rc::new(policy()), now);
-    cluster.follow(&service(vec![anonymous]), now);
+    cluster.follow(&service(vec![anonymous]), 1, now);
     assert_eq!(cluster.pick(&[], now).unwrap_err().flag, ResponseFlag::UpstreamIdentity);
 }
 
@@ -215,8 +215,20 @@ fn a_port_that_the_service_does_not_have_is_no_route() {
         plaintext: false,
     };
     let cluster = Cluster::new(wanted, Rc::new(policy()), now);
-    cluster.follow(&service(vec![endpoint(1)]), now);
+    cluster.follow(&service(vec![endpoint(1)]), 1, now);
     let failure = cluster.pick(&[], now).unwrap_err();
     assert_eq!(failure.flag, ResponseFlag::NoRoute);
     assert!(failure.detail.contains("no port 9"), "{}", failure.detail);
+}
+
+#[test]
+fn a_service_is_looked_up_again_when_the_revision_changes_and_once_a_second() {
+    let now = Instant::now();
+    let cluster = cluster(policy(), vec![endpoint(1)], now);
+    assert!(cluster.current(1, now).is_some());
+    assert!(cluster.current(2, now).is_none(), "the configuration has changed");
+    // The look-up is what tells that an on-demand service is in use.
+    assert!(cluster.current(1, now + TRUST).is_none());
+    cluster.follow(&service(vec![endpoint(1)]), 2, now + TRUST);
+    assert!(cluster.current(2, now + TRUST).is_some());
 }

@@ -340,5 +340,5 @@ fn a_permissive_port_takes_plaintext_callers_without_an_identity() {
 fn the_futures_of_a_request_stay_small() {
     // One of each is allocated a request; growth here is memory and copying for everybody.
     let (source, destination) = (crate::outbound::future_size(), crate::inbound::future_size());
-    assert!(source < 8 * 1024 && destination < 8 * 1024, "{source} and {destination} bytes");
+    assert!(source < 3 * 1024 && destination < 3 * 1024, "{source} and {destination} bytes");
 }

@@ -69,13 +69,14 @@ pub(super) async fn follow(shared: Arc<Shared>, query: Query) {
     let (mut round, mut rotating) = (shared.round.subscribe(), shared.rotating.subscribe());
     let (mut index, mut pace) = (BlockingIndex::default(), Pace::new());
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-    let mut pause = Duration::ZERO;
+    let (mut pause, mut outages) = (Duration::ZERO, 0);
     loop {
+        let outages_before = shared.outages();
         let number = *round.borrow_and_update();
         rotating.borrow_and_update();
         let asked = async {
             sleep(pause + pace.take(Instant::now().into_std())).await;
-            ask(&shared, &query, index, number).await
+            ask(&shared, &query, (index, outages), number).await
         };
         let seen = tokio::select! {
             biased;
@@ -94,6 +95,7 @@ pub(super) async fn follow(shared: Arc<Shared>, query: Query) {
         pause = match seen {
             Seen::Fine(answered) => {
                 index.answered(answered);
+                outages = outages_before;
                 backoff.reset();
                 Duration::ZERO
             }
@@ -111,11 +113,17 @@ pub(super) async fn follow(shared: Arc<Shared>, query: Query) {
     }
 }
 
-async fn ask(shared: &Shared, query: &Query, index: BlockingIndex, round: u64) -> Seen {
-    let block = |wait| index.get().map(|index| Block { index, wait });
+/// Asks once. `known`: the index of the last answer, and how many outages there had been when it was asked for.
+async fn ask(shared: &Shared, query: &Query, known: (BlockingIndex, u64), round: u64) -> Seen {
+    let (index, outages) = known;
+    let block = |wait| {
+        let index = index.get().filter(|_| shared.outages() == outages)?;
+        Some(Block { index, wait })
+    };
     match query {
         Query::List(namespace) => {
             let result = shared.list(namespace, block(shared.settings.wait)).await;
+            shared.note_outage(&result);
             let seen = seen(&result, |list| (list.answer.value.is_empty(), list.answer.index));
             shared.report(Report::List { namespace: namespace.clone(), result, suspects: None }).await;
             seen
@@ -128,6 +136,7 @@ async fn ask(shared: &Shared, query: &Query, index: BlockingIndex, round: u64) -
                 .health(target.namespace.as_deref(), &target.name, block(shared.service_wait()))
                 .await;
             drop(permit);
+            shared.note_outage(&result);
             let seen = seen(&result, |answer| (answer.value.is_empty(), answer.index));
             shared.report(Report::Service { target: target.clone(), round, result }).await;
             seen

@@ -3,6 +3,7 @@
 //! Turns are the permits of a fair semaphore: with more services than permits, each waits briefly for a change and goes to
 //! the end of the queue, so every service is read within (services / permits) turns.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     /// One for each service query under way. First come, first served: that is the rotation.
     pub(super) permits: Semaphore,
     told: OnceCell<Told>,
+    outages: AtomicU64,
 }
 
 impl Shared {
@@ -44,12 +46,25 @@ impl Shared {
             rotating: watch::Sender::new(false),
             permits: Semaphore::new(settings.max_watches),
             told: OnceCell::new(),
+            outages: AtomicU64::new(0),
             settings,
         }
     }
 
     pub(super) fn start_round(&self, number: u64) {
         self.round.send_replace(number);
+    }
+
+    /// How many reads have found the agent down. An index from before one of them may be another server's life: higher
+    /// than any of now, so that a query with it would not be woken. The query that slept through it can't know else.
+    pub(super) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_outage<T>(&self, result: &Result<T, ConsulError>) {
+        if result.as_ref().is_err_and(|error| error.kind == RegistryErrorKind::SourceDown) {
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Tells how many services there are; with more than `max_watches` they take turns.

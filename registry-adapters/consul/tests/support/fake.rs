@@ -240,10 +240,10 @@ async fn answer(
     let asked: Option<u64> = query.get("index").and_then(|index| index.parse().ok());
     let wait = query.get("wait").and_then(|wait| wait.strip_suffix("ms")?.parse().ok()).unwrap_or(300_000);
     let deadline = Instant::now() + Duration::from_millis(wait);
-    // A blocking query returns at once when the index is not the asked one, and when anything is written.
+    // A blocking query returns when the index is higher than the asked one: also from one of a former life it waits.
     while asked.is_some_and(|asked| {
         let state = state.lock().unwrap();
-        asked == state.index && matches!(state.fault, Fault::None | Fault::Empty)
+        asked >= state.index && matches!(state.fault, Fault::None | Fault::Empty)
     }) {
         if timeout_at(deadline, changed.changed()).await.is_err() {
             break;
