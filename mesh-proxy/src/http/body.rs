@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::http::call::Call;
+use crate::http::progress::Running;
 use crate::http::replay::ReplayBody;
 
 /// Why a body broke off.
@@ -67,6 +68,8 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     source: Source,
     call: Option<Box<Call>>,
+    /// Keeps the connection from looking idle.
+    running: Option<Running>,
 }
 
 #[derive(Debug)]
@@ -79,17 +82,27 @@ enum Source {
 impl ResponseBody {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Empty, call: None }
+        Self::of(Source::Empty)
     }
 
     /// A text that the proxy made.
     pub(crate) fn text(text: String) -> Self {
-        Self { source: Source::Text(text.into()), call: None }
+        Self::of(Source::Text(text.into()))
     }
 
     /// What the endpoint sends.
     pub(crate) fn incoming(body: Incoming) -> Self {
-        Self { source: Source::Incoming(body), call: None }
+        Self::of(Source::Incoming(body))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, call: None, running: None }
+    }
+
+    /// Hands over the count of its request.
+    pub(crate) fn counted(mut self, running: Option<Running>) -> Self {
+        self.running = running;
+        self
     }
 
     /// Hands over the call, which ends with this body.

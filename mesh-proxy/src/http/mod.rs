@@ -10,6 +10,7 @@ pub(crate) mod exec;
 pub(crate) mod failure;
 pub(crate) mod headers;
 pub(crate) mod outgoing;
+pub(crate) mod progress;
 pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod serve;

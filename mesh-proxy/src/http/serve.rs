@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,6 +17,7 @@ use hyper_util::rt::TokioTimer;
 
 use crate::http::body::ResponseBody;
 use crate::http::exec::LocalExec;
+use crate::http::progress::{Counted, Progress};
 use crate::settings::Settings;
 
 /// hyper's settings for accepted connections, made once a worker.
@@ -23,6 +25,7 @@ use crate::settings::Settings;
 pub(crate) struct Server {
     http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
+    header_read: Duration,
 }
 
 /// Windows of HTTP/2 connections: a stream may have 1 MiB on its way, all together 16 MiB.
@@ -41,7 +44,7 @@ impl Server {
         http1
             .timer(TokioTimer::new())
             // hyper's clock for heads also runs between requests, so it can't be the short one of `header_read`: that
-            // one is for a connection's first bytes (`detect`).
+            // one bounds a connection's first head (see `http1`), and this one the later ones.
             .header_read_timeout(settings.timeouts.header_read.max(KEEP_ALIVE))
             .max_buf_size((settings.limits.head_bytes as usize).max(SMALLEST_BUFFER))
             .half_close(true)
@@ -59,10 +62,10 @@ impl Server {
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false)
             .enable_connect_protocol();
-        Self { http1, http2 }
+        Self { http1, http2, header_read: settings.timeouts.header_read }
     }
 
-    /// HTTP/1 until the end.
+    /// HTTP/1 until the end, or until its client has not sent a first whole head in time.
     pub(crate) async fn http1<I, S>(
         &self,
         io: I,
@@ -74,8 +77,16 @@ impl Server {
         S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
         S::Future: 'static,
     {
-        let connection = self.http1.serve_connection(io, service).with_upgrades();
-        until_drained(pin!(connection), drained, |connection| connection.graceful_shutdown()).await
+        let progress = Rc::new(Progress::default());
+        let service = Counted { service, progress: progress.clone() };
+        let connection = pin!(self.http1.serve_connection(io, service).with_upgrades());
+        let drained =
+            until_drained(connection, drained, |connection| connection.graceful_shutdown(), &progress);
+        tokio::select! {
+            biased;
+            ended = drained => ended,
+            () = no_first_head(self.header_read, &progress) => Ok(()),
+        }
     }
 
     /// HTTP/2 until the end.
@@ -90,25 +101,55 @@ impl Server {
         S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
         S::Future: 'static,
     {
-        let connection = self.http2.serve_connection(io, service);
-        until_drained(pin!(connection), drained, |connection| connection.graceful_shutdown()).await
+        let mut connection = pin!(self.http2.serve_connection(io, service));
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = drained => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
     }
 }
 
-async fn until_drained<C: Future>(
+async fn until_drained<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     drained: impl Future<Output = ()>,
     shut_down: impl FnOnce(Pin<&mut C>),
-) -> C::Output {
+    progress: &Progress,
+) -> hyper::Result<()> {
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
         () = drained => {}
     }
     shut_down(connection.as_mut());
-    connection.await
+    tokio::select! {
+        biased;
+        ended = connection => ended,
+        () = idle(progress) => Ok(()),
+    }
 }
 
+/// Ready when nothing has been answered for a while: what hyper still waits for is the rest of a head.
+async fn idle(progress: &Progress) {
+    loop {
+        tokio::time::sleep(REST_OF_A_HEAD).await;
+        if progress.is_idle() {
+            return;
+        }
+    }
+}
+
+/// Ready when the time for a first head is over and there was none.
+async fn no_first_head(time: Duration, progress: &Progress) {
+    tokio::time::sleep(time).await;
+    if progress.began() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A draining connection that answers nothing is closed after so long; the last bytes of a response have left by then.
+const REST_OF_A_HEAD: Duration = Duration::from_secs(2);
 /// An HTTP/1 connection without a request is kept for so long: longer than clients keep theirs, so that they close first.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// hyper refuses smaller read buffers.

@@ -14,6 +14,7 @@ use crate::{cache, process};
 /// Every crate of ours, from the top of the flow down.
 const ORDER: &[&str] = &[
     "weft-model",
+    "weft-process",
     "weft-proto",
     "native-tls",
     "weft-registry",
