@@ -14,7 +14,6 @@ mod identity;
 mod inbound;
 mod logging;
 mod mesh;
-mod notify;
 mod outbound;
 mod pool;
 mod record;

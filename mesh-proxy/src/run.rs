@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weft_identity::SvidSource;
+use weft_process::notify;
 
 use crate::admin::{self, Admin};
 use crate::config::{ConfigStore, ProxyConfig};
@@ -27,7 +28,7 @@ use crate::settings::Settings;
 use crate::shared::{DrainSignal, Shared, Sockets};
 use crate::state::{PORTS, StateDir};
 use crate::telemetry::Telemetry;
-use crate::{notify, sockets, worker};
+use crate::{sockets, worker};
 
 /// How long after the deadline a worker may take to cut what is open.
 const CUT: Duration = Duration::from_secs(2);

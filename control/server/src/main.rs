@@ -11,7 +11,6 @@ mod counters;
 mod ingest;
 mod last_known;
 mod log;
-mod notify;
 mod proxies;
 mod publish;
 mod readiness;

@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use weft_ca::{CaService, keep_own_svid, transport};
 use weft_identity::SvidSource;
 use weft_model::RegistryKind;
+use weft_process::notify;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use weft_registry::file::{FileRegistry, FileSettings};
 use weft_registry::{Registry, SuperviseSettings};
@@ -30,7 +31,6 @@ use crate::ca::{Ca, consul_attestor};
 use crate::counters::Counters;
 use crate::ingest::{Followed, Ingest};
 use crate::last_known::LastKnown;
-use crate::notify::notify;
 use crate::proxies::Proxies;
 use crate::publish::{self, Readers};
 use crate::readiness::{Phase, await_registries, stopping};
@@ -81,7 +81,7 @@ pub(crate) async fn run(
     tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
     tasks.spawn(serve(listener, ca.service(attestor, settings.ca.limits), ca.identity, ads));
     let outcome = supervise(&mut tasks, &phase, notify_socket.as_ref(), ready, stop).await;
-    notify(notify_socket.as_deref(), "STOPPING=1");
+    notify::stopping(notify_socket.as_deref());
     phase.send_replace(Phase::Stopping);
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
@@ -124,7 +124,7 @@ async fn supervise(
             () = &mut ready, if *phase.borrow() == Phase::Starting => {
                 phase.send_replace(Phase::Serving);
                 tracing::info!("ready");
-                notify(notify_socket.map(OsString::as_os_str), "READY=1");
+                notify::ready(notify_socket.map(OsString::as_os_str));
             }
             () = &mut stop => {
                 tracing::info!("stopping");

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use weft_model::TrustDomain;
+use weft_process::settings::duration;
 
 pub(crate) use flags::Flags;
 pub(crate) use load::load;
@@ -144,14 +145,6 @@ impl Settings {
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.admin.socket.clone().unwrap_or_else(|| self.state_dir.join(weft_control_api::SOCKET_NAME))
     }
-}
-
-/// Durations as users write them: `500ms`, `10s`, `24h`.
-pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        de::Error::custom(format_args!("{text:?} is no duration as 500ms, 10s or 24h: {error}"))
-    })
 }
 
 /// As many as a semaphore counts, and at least one.

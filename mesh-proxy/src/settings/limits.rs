@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use weft_model::Locality;
+use weft_process::settings::{duration, optional_duration};
 
 /// `[timeouts]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -146,15 +147,4 @@ impl Default for LimitSettings {
             on_demand_services: 1_000,
         }
     }
-}
-
-pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        de::Error::custom(format!("{text:?} is not a duration such as 500ms, 1s or 5m: {error}"))
-    })
-}
-
-fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
 }

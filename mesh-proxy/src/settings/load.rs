@@ -1,97 +1,21 @@
-//! Puts the sources together, reads them into [`Settings`], and checks what no type can: that parts fit each other.
+//! Reads [`Settings`] from their sources, and checks what no type can: that parts fit each other.
 //!
 //! All problems that can be found at once are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use figment::error::Kind;
-use figment::providers::{Env, Format, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use weft_process::settings::InvalidSettings;
 
 use super::Settings;
 use crate::logging::LogLevel;
 
-/// Why the settings can't be used. Each line says where, which key, and what was expected.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InvalidSettings {
-    /// The file of `--config` is not there or not readable.
-    #[error("reading the settings file {}: {cause}", path.display())]
-    File { path: PathBuf, cause: std::io::Error },
-    /// A source has a syntax error, an unknown key or a value of the wrong form.
-    #[error("{}", .0.iter().map(|line| format!("settings: {line}")).collect::<Vec<_>>().join("\n"))]
-    Values(Vec<String>),
-}
-
 /// Reads the settings: defaults, `file`, the environment, `flags` (`KEY=VALUE` each).
 pub(crate) fn load(file: Option<&Path>, flags: &[String]) -> Result<Settings, InvalidSettings> {
-    let mut figment = Figment::new();
-    if let Some(path) = file {
-        let read = |cause| InvalidSettings::File { path: path.to_owned(), cause };
-        std::fs::File::open(path).map_err(read)?;
-        figment = figment.merge(Toml::file_exact(path));
-    }
-    figment = figment.merge(Env::prefixed("WEFT_PROXY_").split("__"));
-    for flag in flags {
-        figment = figment.merge(Flag::parse(flag)?);
-    }
-    let settings: Settings = figment
-        .extract()
-        .map_err(|errors| InvalidSettings::Values(errors.into_iter().map(describe).collect()))?;
+    let settings: Settings = weft_process::settings::load(file, "WEFT_PROXY_", flags)?;
     let problems = settings.problems();
     if problems.is_empty() { Ok(settings) } else { Err(InvalidSettings::Values(problems)) }
-}
-
-/// Key, what is wrong and what was expected, and where it was read.
-fn describe(error: figment::Error) -> String {
-    // Figment puts marks around the whole list of names, and marks around each.
-    let one_of = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let what = match &error.kind {
-        Kind::UnknownField(found, known) => {
-            format!("unknown field `{found}`, expected one of {}", one_of(known))
-        }
-        Kind::UnknownVariant(found, known) => {
-            format!("unknown value `{found}`, expected one of {}", one_of(known))
-        }
-        other => other.to_string(),
-    };
-    let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
-    let from = error.metadata.as_ref().map_or(String::new(), |metadata| match &metadata.source {
-        Some(source) => format!(" (in {source})"),
-        None => format!(" (from {})", metadata.name),
-    });
-    format!("{key}{what}{from}")
-}
-
-/// One `--set KEY=VALUE`.
-struct Flag {
-    text: String,
-    values: Dict,
-}
-
-impl Flag {
-    fn parse(text: &str) -> Result<Self, InvalidSettings> {
-        let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            let problem = format!("flag --set {text}: expected KEY=VALUE, as in admin.listen=127.0.0.1:0");
-            return Err(InvalidSettings::Values(vec![problem]));
-        };
-        // Figment's own reading of a bare value: numbers, booleans, [lists], {tables}; everything else is text.
-        let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-        let values = figment::util::nest(key, value).into_dict().unwrap_or_default();
-        Ok(Self { text: text.to_owned(), values })
-    }
-}
-
-impl Provider for Flag {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(format!("flag --set {}", self.text))
-            .interpolater(|_: &Profile, keys: &[&str]| keys.join("."))
-    }
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::from([(Profile::Default, self.values.clone())]))
-    }
 }
 
 impl Settings {
@@ -183,6 +107,7 @@ impl Settings {
 impl Settings {
     /// Settings of a TOML text alone.
     pub(crate) fn from_toml(text: &str) -> Self {
-        Figment::from(Toml::string(text)).extract().unwrap()
+        use figment::providers::{Format, Toml};
+        figment::Figment::from(Toml::string(text)).extract().unwrap()
     }
 }

@@ -108,7 +108,7 @@ pub(crate) struct AdminSettings {
 pub(crate) struct ReadySettings {
     /// How long a declared upstream of which nothing is known makes the proxy wait. Counted from the first stream to a
     /// control plane, or from the start where a last known good state was restored.
-    #[serde(deserialize_with = "super::limits::duration")]
+    #[serde(deserialize_with = "weft_process::settings::duration")]
     pub(crate) upstream_deadline: Duration,
 }
 

@@ -87,8 +87,6 @@ fn errors_name_where_which_key_and_what_was_expected() {
         ("[[upstream]]\nservice = 'a'\nlisten = '127.0.0.1:1'\nport = 70000", &[], &["1 to 65535"]),
         ("[access_log]\nmode = 'some'", &[], &["access_log.mode", "off"]),
         ("", &["admin.listn=1"], &["--set admin.listn=1", "listn", "listen"]),
-        ("", &["admin.listen"], &["--set admin.listen", "KEY=VALUE"]),
-        ("not toml", &[], &["proxy.toml", "1"]),
     ];
     for (text, flags, expected) in cases {
         let error = load_text(text, flags).unwrap_err();
@@ -117,12 +115,6 @@ fn what_does_not_fit_together_is_all_said_at_once() {
     ] {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
-}
-
-#[test]
-fn a_missing_file_is_an_error_and_not_the_defaults() {
-    let error = load(Some(std::path::Path::new("/nonexistent/proxy.toml")), &[]).unwrap_err().to_string();
-    assert!(error.contains("/nonexistent/proxy.toml"), "{error}");
 }
 
 /// The fields that a section knows, from what serde says about one that it doesn't.

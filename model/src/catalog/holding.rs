@@ -53,7 +53,8 @@ impl Holding {
 
     /// All entries, by the mesh's keys.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let services = self.services.values().flat_map(BTreeMap::values).map(|one| Entry::Service(one.as_ref().clone()));
+        let services =
+            self.services.values().flat_map(BTreeMap::values).map(|one| Entry::Service(one.as_ref().clone()));
         let workloads = self.workloads.values().map(|held| Entry::Workload(held.workload.as_ref().clone()));
         services.chain(workloads).collect()
     }

@@ -40,7 +40,7 @@ pub(crate) struct GuardOptions {
     /// One that drops more than this share of the registry's workloads is.
     pub(crate) fraction: f64,
     /// A second read at least this much later confirms it.
-    #[serde(deserialize_with = "super::duration")]
+    #[serde(deserialize_with = "weft_process::settings::duration")]
     pub(crate) confirm_after: Duration,
 }
 
