@@ -80,7 +80,6 @@ async fn an_endpoint_outside_the_mesh_needs_the_upstreams_word() -> Result<()> {
     Ok(())
 }
 
-/// Files of a proxy's certificate and of the mesh's roots, as PEM.
 #[tokio::test]
 async fn certificates_pass_a_strict_spiffe_client() -> Result<()> {
     let what = "certificates against the strict SPIFFE profile";
@@ -93,32 +92,17 @@ async fn certificates_pass_a_strict_spiffe_client() -> Result<()> {
     web.ready().await?;
     let state = mesh.path().join("web");
     let script = r#"
-import pathlib, sys
-from cryptography.hazmat.primitives import serialization
-from cryptography import x509
-from spiffe import X509Svid, X509Bundle, TrustDomain
+import json, pathlib, sys
+from spiffe import TrustDomain, X509Bundle, X509Svid
 state = pathlib.Path(sys.argv[1])
-pems = [p.read_bytes() for p in state.rglob("*") if p.is_file() and b"-----BEGIN" in p.read_bytes()]
-text = b"\n".join(pems)
-certs = []
-for part in text.split(b"-----BEGIN CERTIFICATE-----")[1:]:
-    pem = b"-----BEGIN CERTIFICATE-----" + part.split(b"-----END CERTIFICATE-----")[0] + b"-----END CERTIFICATE-----\n"
-    if pem not in certs:
-        certs.append(pem)
-parsed = [x509.load_pem_x509_certificate(pem) for pem in certs]
-is_ca = lambda c: c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-leaf = next(c for c in parsed if not is_ca(c))
-chain, current = [leaf], leaf
-while True:
-    issuer = next((c for c in parsed if c.subject == current.issuer and c != current and is_ca(c) and c.issuer != c.subject), None)
-    if issuer is None: break
-    chain.append(issuer); current = issuer
-key = text.split(b"-----BEGIN PRIVATE KEY-----")[1].split(b"-----END PRIVATE KEY-----")[0]
-key = b"-----BEGIN PRIVATE KEY-----" + key + b"-----END PRIVATE KEY-----\n"
-chain_pem = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain)
-svid = X509Svid.parse(chain_pem, key)
+pem = (state / "svid.pem").read_bytes()
+blocks = lambda kind: b"".join(
+    b"-----BEGIN " + kind + part.split(b"-----END " + kind)[0] + b"-----END " + kind + b"-----\n"
+    for part in pem.split(b"-----BEGIN " + kind)[1:]
+)
+svid = X509Svid.parse(blocks(b"CERTIFICATE"), blocks(b"PRIVATE KEY"))
 print("id", svid.spiffe_id)
-roots = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in parsed if is_ca(c) and c.issuer == c.subject)
+roots = json.loads((state / "bundles.json").read_text())["test.weft"].encode()
 print("roots", len(X509Bundle.parse(TrustDomain("test.weft"), roots).x509_authorities))
 "#;
     let output =
