@@ -1,3 +1,5 @@
+//! Answers of real servers against the golden files, and the rules of conversion one by one.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What a view emits for each change of what Consul answers.
+
 use std::collections::BTreeMap;
 
 use weft_model::{EntryKey, Health, Locality, Network, Provenance, ServiceKey, Tunnel, WorkloadPort};
