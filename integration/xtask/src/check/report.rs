@@ -80,10 +80,15 @@ fn lengths_of_functions(lines: &[&str]) -> Vec<Length> {
             continue;
         };
         let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        // A trait's method without a body ends with its head.
+        let head = lines[start..].iter().find(|line| line.contains('{') || line.trim_end().ends_with(';'));
+        if !head.is_some_and(|line| line.contains('{')) {
+            continue;
+        }
         let close = format!("{}}}", &line[..line.len() - code.len()]);
         let end = lines[start..]
             .iter()
-            .position(|line| *line == close || line.ends_with(';') && line.starts_with(code));
+            .position(|line| *line == close || line.ends_with('}') && line.starts_with(code));
         if let Some(length) = end {
             found.push((length + 1, name));
         }
@@ -100,6 +105,12 @@ mod tests {
         let text = "impl X {\n    pub(crate) async fn a() {\n        1;\n    }\n}\n";
         let lines = production(text);
         assert_eq!(lengths_of_functions(&lines), [(3, "a".to_owned())]);
+    }
+
+    #[test]
+    fn a_method_without_a_body_and_one_on_a_line_are_not_measured_to_the_next_brace() {
+        let text = "trait X {\n    fn a(&self);\n    fn b(&self) {}\n}\n\nfn c() {\n}\n";
+        assert_eq!(lengths_of_functions(&production(text)), [(1, "b".to_owned()), (2, "c".to_owned())]);
     }
 
     #[test]
