@@ -86,9 +86,10 @@ fn lengths_of_functions(lines: &[&str]) -> Vec<Length> {
             continue;
         }
         let close = format!("{}}}", &line[..line.len() - code.len()]);
-        let end = lines[start..]
-            .iter()
-            .position(|line| *line == close || line.ends_with('}') && line.starts_with(code));
+        let end = match line.ends_with('}') {
+            true => Some(0),
+            false => lines[start..].iter().position(|line| *line == close),
+        };
         if let Some(length) = end {
             found.push((length + 1, name));
         }
