@@ -129,5 +129,9 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{} ({cores} cores for this process), kernel {}", model.unwrap_or_default(), kernel.trim())
+    format!(
+        "{} (generator pinned to {cores} core, proxies to another), kernel {}",
+        model.unwrap_or_default(),
+        kernel.trim()
+    )
 }

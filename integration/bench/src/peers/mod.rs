@@ -70,7 +70,8 @@ pub(crate) fn version(name: &str) -> String {
         "nginx" => ask("WEFT_NGINX", "-v"),
         _ => Some("no proxy".to_owned()),
     };
-    said.unwrap_or_default()
+    // Envoy says its own path first.
+    said.map(|said| said.rsplit("version: ").next().unwrap_or(&said).to_owned()).unwrap_or_default()
 }
 
 #[allow(clippy::disallowed_methods)] // how cargo xtask bench says where the peers are
