@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "weft-control-api",
     "weft-control",
     "weft-xds-client",
+    "weft-http",
     "weft-proxy",
     "weft",
     "weft-integration",
@@ -39,6 +40,7 @@ const PROGRAMS: &[&str] = &["weft-control", "weft-proxy", "weft", "weft-bench", 
 const NO_DIRECT: &[(&str, &[&str])] = &[
     ("weft-model", &["tokio", "tonic", "prost", "kube", "hyper", "reqwest", "rustls"]),
     ("weft-xds", &["tokio", "tonic", "kube", "hyper", "reqwest", "rustls"]),
+    ("weft-http", &["tokio", "tonic", "hyper", "reqwest", "rustls"]),
 ];
 
 /// What must not be reachable from a crate at all.
