@@ -6,6 +6,7 @@
 
 mod backend;
 mod certificates;
+mod figures;
 mod generator;
 mod measure;
 mod pair;
@@ -70,6 +71,13 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
         Some(Command::Backend(args)) => runtime.block_on(backend::serve(args)),
-        None => runtime.block_on(pair::run(&cli.plan)),
+        None => runtime.block_on(all(&cli.plan)),
     }
+}
+
+async fn all(plan: &Plan) -> Result<()> {
+    measure::pin(measure::LOAD)?;
+    let mut report = report::Report::new();
+    report.add(pair::run(plan).await?);
+    report.write(&plan.out)
 }

@@ -4,7 +4,33 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::process::Command;
+
+/// The core of the load: this process, its clients and backends.
+pub(crate) const LOAD: usize = 0;
+/// The core of what is measured, and of nothing else.
+pub(crate) const MEASURED: usize = 1;
+
+fn only(core: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(core);
+    set
+}
+
+/// Puts this process, and what it starts, on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    Ok(sched_setaffinity(None, &only(core))?)
+}
+
+/// Puts a running process with all its threads on one core.
+pub(crate) fn pin_process(pid: u32, core: usize) -> Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let id: i32 = task?.file_name().to_string_lossy().parse()?;
+        sched_setaffinity(Pid::from_raw(id), &only(core))?;
+    }
+    Ok(())
+}
 
 /// User and system time of a process so far, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
