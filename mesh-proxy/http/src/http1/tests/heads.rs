@@ -4,11 +4,16 @@ use super::*;
 
 const HOST: &str = "Host: a\r\n";
 
+/// Each head is refused as what stands beside it.
+fn all_refused(rows: impl IntoIterator<Item = (String, Malformed)>) {
+    for (head, expected) in rows {
+        assert_eq!(kind(request(&[head.as_bytes()])), Some(expected), "{head:?}");
+    }
+}
+
 #[test]
-fn what_two_readers_could_read_in_two_ways_is_refused() {
-    let long = "x".repeat(70);
-    for (head, expected) in [
-        // Framing.
+fn a_request_whose_end_is_ambiguous_is_refused() {
+    all_refused([
         (
             format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
             Malformed::LengthAndEncoding,
@@ -71,7 +76,12 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         (format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: xchunked\r\n\r\n"), Malformed::UnknownEncoding),
         (format!("TRACE / HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc"), Malformed::Body),
         (format!("CONNECT a:1 HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n"), Malformed::Body),
-        // Fields.
+    ]);
+}
+
+#[test]
+fn a_field_that_is_not_one_is_refused() {
+    all_refused([
         (format!("GET / HTTP/1.1\r\n{HOST}A: b\r\n c\r\n\r\n"), Malformed::Folding),
         (format!("GET / HTTP/1.1\r\n{HOST}A: b\r\n\tc\r\n\r\n"), Malformed::Folding),
         (format!("GET / HTTP/1.1\r\n {HOST}\r\n"), Malformed::Folding),
@@ -89,7 +99,13 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         (format!("GET / HTTP/1.1\r\n{HOST}A: b\r\r\n\r\n"), Malformed::LineEnd),
         ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), Malformed::LineEnd),
         (format!("GET / HTTP/1.1\r\n{HOST}\n"), Malformed::LineEnd),
-        // The request line.
+    ]);
+}
+
+#[test]
+fn a_request_line_that_is_not_one_is_refused() {
+    let long = "x".repeat(70);
+    all_refused([
         (format!("GET  / HTTP/1.1\r\n{HOST}\r\n"), Malformed::StartLine),
         (format!("GET /\r\n{HOST}\r\n"), Malformed::StartLine),
         (format!("GET\r\n{HOST}\r\n"), Malformed::StartLine),
@@ -105,7 +121,12 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         (format!("GET / HTTP/0.9\r\n{HOST}\r\n"), Malformed::Version),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), Malformed::Version),
         (format!("{long} / HTTP/1.1\r\n{HOST}\r\n"), Malformed::Method),
-        // The target.
+    ]);
+}
+
+#[test]
+fn a_target_of_a_wrong_form_is_refused() {
+    all_refused([
         (format!("GET /\t HTTP/1.1\r\n{HOST}\r\n"), Malformed::Target),
         (format!("GET /a#b HTTP/1.1\r\n{HOST}\r\n"), Malformed::Target),
         (format!("GET /a\\b HTTP/1.1\r\n{HOST}\r\n"), Malformed::Target),
@@ -121,7 +142,12 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         (format!("CONNECT /x HTTP/1.1\r\n{HOST}\r\n"), Malformed::Target),
         (format!("CONNECT a HTTP/1.1\r\n{HOST}\r\n"), Malformed::Target),
         (format!("GET /{} HTTP/1.1\r\n{HOST}\r\n", "x".repeat(1025)), Malformed::TargetSize),
-        // Host.
+    ]);
+}
+
+#[test]
+fn a_host_that_is_none_or_another_is_refused() {
+    all_refused([
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), Malformed::Host),
         (format!("GET / HTTP/1.1\r\n{HOST}{HOST}\r\n"), Malformed::Host),
         ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), Malformed::Host),
@@ -132,7 +158,12 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Malformed::Host),
         ("GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Malformed::Host),
         ("CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Malformed::Host),
-        // Sizes, expectations.
+    ]);
+}
+
+#[test]
+fn what_is_too_large_or_expects_too_much_is_refused() {
+    all_refused([
         (format!("GET / HTTP/1.1\r\n{HOST}{}\r\n", "A: b\r\n".repeat(16)), Malformed::HeadSize),
         (format!("GET / HTTP/1.1\r\n{HOST}A: {}\r\n\r\n", "b".repeat(4096)), Malformed::HeadSize),
         (format!("GET /{}", "b".repeat(4096)), Malformed::TargetSize),
@@ -142,9 +173,7 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
             format!("POST / HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nExpect: x\r\n\r\n"),
             Malformed::Expectation,
         ),
-    ] {
-        assert_eq!(kind(request(&[head.as_bytes()])), Some(expected), "{head:?}");
-    }
+    ]);
 }
 
 #[test]
