@@ -17,11 +17,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use weft_http::Malformed;
 use weft_identity::RefusalReason;
 use weft_model::SpiffeId;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Count, Level};
+pub(crate) use counters::{Count, Level, Message};
 pub(crate) use exposition::{Observed, metrics};
 
 use crate::record::{Destination, Record, Reporter};
@@ -36,6 +37,7 @@ pub(crate) struct Telemetry {
     counters: Counters,
     access_log: AccessLog,
     refusals: Mutex<Throttle>,
+    malformed: Mutex<Throttle>,
 }
 
 impl Telemetry {
@@ -49,6 +51,7 @@ impl Telemetry {
             counters: Counters::default(),
             access_log: AccessLog::start(&settings.access_log)?,
             refusals: Mutex::default(),
+            malformed: Mutex::default(),
         })
     }
 
@@ -85,6 +88,21 @@ impl Telemetry {
         let Some(withheld) = pass else { return };
         let (reporter, reason) = (reporter.as_str(), reason.as_str());
         tracing::warn!(reporter, reason, %peer, withheld, "TLS handshake refused: {detail}");
+    }
+
+    /// Counts and logs a message that was refused as malformed. `detail` says what was wrong, and quotes nothing of it.
+    pub(crate) fn malformed(
+        &self,
+        message: Message,
+        kind: Malformed,
+        peer: Option<SocketAddr>,
+        detail: &str,
+    ) {
+        self.counters.malformed(message, kind);
+        let pass = self.malformed.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (kind, peer) = (kind.as_str(), peer.map(tracing::field::display));
+        tracing::warn!(kind, peer, withheld, "malformed {} refused: {detail}", message.as_str());
     }
 
     /// Adds to a counter.

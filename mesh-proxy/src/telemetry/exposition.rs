@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Count, Counters, Level};
+use super::counters::{Count, Counters, Level, Message};
 use super::series::{BUCKETS, Cell, Histogram, SeriesTable};
 use crate::record::RequestProtocol;
 
@@ -59,8 +59,18 @@ const TRAFFIC: [Metric; 8] = [
 ];
 
 /// Metrics of the process.
-const PROCESS: [Metric; 11] = [
+const PROCESS: [Metric; 13] = [
     metric("weft_handshakes_refused_total", "counter", "TLS handshakes that failed, by the reason."),
+    metric(
+        "weft_malformed_requests_total",
+        "counter",
+        "Requests that were refused as malformed, by the kind.",
+    ),
+    metric(
+        "weft_malformed_responses_total",
+        "counter",
+        "Responses that were refused as malformed, by the kind.",
+    ),
     metric(
         "weft_access_log_dropped_total",
         "counter",
@@ -119,6 +129,8 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
             }
             return;
         }
+        "weft_malformed_requests_total" => return malformed(out, name, counters, Message::Request),
+        "weft_malformed_responses_total" => return malformed(out, name, counters, Message::Response),
         "weft_build_info" => return line(out, name, &format!("version=\"{}\"", observed.version), &1),
         "weft_access_log_dropped_total" => dropped,
         "weft_svid_expires_seconds" => observed.svid_left.unwrap_or_default().as_secs(),
@@ -132,6 +144,12 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
         _ => return,
     };
     line(out, name, "", &value);
+}
+
+fn malformed(out: &mut String, name: &str, counters: &Counters, message: Message) {
+    for (kind, n) in counters.malformed_of(message) {
+        line(out, name, &format!("kind=\"{}\"", kind.as_str()), &n);
+    }
 }
 
 /// One label set, as text, with the cells of all threads.
