@@ -147,9 +147,8 @@ pub(super) async fn large(members: usize, clients: usize, rounds: usize) -> Resu
     fleet.in_sync(&world, wanted(shape.services)).await?;
     tokio::time::sleep(SETTLE).await;
     let big = series(&world, &mut fleet, "big", &Layout::PerEndpoint, rounds).await?;
-    Ok(Row { work: format!("the same in a service of {members} endpoints"), ..change(&big) }.with_istiod(
-        "158 / 234 ms; 73 kB; 80 ms",
-    ))
+    Ok(Row { work: format!("the same in a service of {members} endpoints"), ..change(&big) }
+        .with_istiod("158 / 234 ms; 73 kB; 80 ms"))
 }
 
 /// The row that says what size costs.
@@ -206,8 +205,17 @@ fn change(series: &Series) -> Row {
         measured: format!(
             "{:.1} / {:.1} ms (changed {:.1} / {:.1}, come {:.1} / {:.1}, gone {:.1} / {:.1}); \
              {} B ({} B payload, {} B with TLS); {cpu_ms_per_change:.2} ms",
-            all.p50, all.p99, changed.p50, changed.p99, come.p50, come.p99, gone.p50, gone.p99,
-            bytes.framed, bytes.payload, bytes.raw,
+            all.p50,
+            all.p99,
+            changed.p50,
+            changed.p99,
+            come.p50,
+            come.p99,
+            gone.p50,
+            gone.p99,
+            bytes.framed,
+            bytes.payload,
+            bytes.raw,
         ),
         holds: (!bound).then_some(in_time && cheap),
         figures: json!(series),

@@ -119,11 +119,7 @@ impl World {
         self.ready().await?;
         let ready_ms = start.elapsed().as_secs_f64() * 1e3;
         let pid = self.pid()?;
-        Ok(Start {
-            ready_ms,
-            cpu_ms: Cpu::of(pid).total_ms()?,
-            resident_mib: measure::resident_mib(pid)?,
-        })
+        Ok(Start { ready_ms, cpu_ms: Cpu::of(pid).total_ms()?, resident_mib: measure::resident_mib(pid)? })
     }
 
     /// Starts the process on its core and does not wait.
