@@ -133,6 +133,7 @@ fn observed(admin: &Admin, now: SystemTime) -> Observed {
         draining: admin.shared.drain.phase() != Phase::Serving,
         svid_failures: admin.identity.borrow().failures,
         version: env!("CARGO_PKG_VERSION"),
+        tasks: admin.shared.telemetry.tasks(),
     }
 }
 

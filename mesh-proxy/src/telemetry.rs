@@ -9,6 +9,7 @@ mod exposition;
 mod labels;
 mod line;
 mod output;
+mod runtimes;
 mod series;
 mod throttle;
 
@@ -28,6 +29,7 @@ pub(crate) use exposition::{Observed, metrics};
 use crate::record::{Destination, Record, Reporter};
 use crate::settings::Settings;
 use counters::Counters;
+use runtimes::Runtimes;
 use series::SeriesTable;
 use throttle::Throttle;
 
@@ -38,6 +40,7 @@ pub(crate) struct Telemetry {
     access_log: AccessLog,
     refusals: Mutex<Throttle>,
     malformed: Mutex<Throttle>,
+    runtimes: Runtimes,
 }
 
 impl Telemetry {
@@ -52,6 +55,7 @@ impl Telemetry {
             access_log: AccessLog::start(&settings.access_log)?,
             refusals: Mutex::default(),
             malformed: Mutex::default(),
+            runtimes: Runtimes::default(),
         })
     }
 
@@ -118,6 +122,16 @@ impl Telemetry {
     /// One less of what a gauge counts.
     pub(crate) fn fall(&self, level: Level) {
         self.counters.change(level, -1);
+    }
+
+    /// Counts the tasks of this runtime from now on.
+    pub(crate) fn watch(&self, name: String, runtime: &tokio::runtime::Handle) {
+        self.runtimes.add(name, runtime);
+    }
+
+    /// Tasks that have not ended, by runtime.
+    pub(crate) fn tasks(&self) -> Vec<(String, usize)> {
+        self.runtimes.tasks()
     }
 
     /// Writes what the access log still holds: the process ends now.

@@ -2,6 +2,7 @@
 //!
 //! A module for each part of the mesh; each makes sections of one report. Without a subcommand all of them run.
 
+mod control;
 mod measure;
 mod proxy;
 mod report;
@@ -30,8 +31,10 @@ enum Command {
     /// The application behind the proxies; started by the benchmark itself.
     #[command(hide = true)]
     Backend(proxy::backend::Args),
-    /// The proxy: pairs, one hop, idle.
+    /// Only the proxy: pairs, one hop, idle.
     Proxy(proxy::Args),
+    /// Only the control plane and the CA.
+    Control(control::Args),
 }
 
 fn main() -> Result<()> {
@@ -49,7 +52,11 @@ async fn measured(cli: Cli) -> Result<()> {
     let mut report = Report::new();
     match cli.command {
         Some(Command::Proxy(args)) => proxy::run(&args, &mut report).await?,
-        Some(Command::Backend(_)) | None => proxy::run(&cli.proxy, &mut report).await?,
+        Some(Command::Control(args)) => report.add(control::run(&args).await?),
+        Some(Command::Backend(_)) | None => {
+            proxy::run(&cli.proxy, &mut report).await?;
+            report.add(control::run(&control::Args::default()).await?);
+        }
     }
     report.write(&cli.out)
 }

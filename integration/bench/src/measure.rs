@@ -1,5 +1,7 @@
 //! What the kernel says of a process: CPU time and memory; and on which core it runs.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -38,18 +40,50 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU time of a process to the nanosecond, from the scheduler's own account of each thread.
+pub(crate) struct Cpu {
+    pid: u32,
+    /// Threads end; what they used stays.
+    threads: BTreeMap<String, u64>,
+}
+
+impl Cpu {
+    pub(crate) fn of(pid: u32) -> Self {
+        Self { pid, threads: BTreeMap::new() }
+    }
+
+    /// All that it has used so far, in milliseconds.
+    pub(crate) fn total_ms(&mut self) -> Result<f64> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let task = task?;
+            // A thread may end between the listing and the look.
+            let Ok(stat) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let used = stat.split(' ').next().and_then(|n| n.parse().ok()).context("no schedstat")?;
+            self.threads.insert(task.file_name().to_string_lossy().into_owned(), used);
+        }
+        Ok(self.threads.values().sum::<u64>() as f64 / 1e6)
+    }
+}
+
 /// Resident memory of a process in MiB.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
-    mib(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, "VmRSS:")
+    memory_mib(pid, "status", "VmRSS:")
 }
 
-/// Its share of memory in MiB, where what it shares with others counts in parts (PSS).
+/// The most resident memory that a process ever had, in MiB.
+pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+    memory_mib(pid, "status", "VmHWM:")
+}
+
+/// Its share of memory in MiB, where what it shares with others counts in parts.
 pub(crate) fn proportional_mib(pid: u32) -> Result<f64> {
-    mib(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")
+    memory_mib(pid, "smaps_rollup", "Pss:")
 }
 
-fn mib(text: &str, key: &str) -> Result<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
+fn memory_mib(pid: u32, file: &str, field: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in {file}"))?;
     let kib = line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).context("no number")?;
     Ok(kib / 1024.0)
 }

@@ -24,6 +24,8 @@ pub(crate) struct Observed {
     pub(crate) draining: bool,
     pub(crate) svid_failures: u64,
     pub(crate) version: &'static str,
+    /// Tasks that have not ended, by runtime.
+    pub(crate) tasks: Vec<(String, usize)>,
 }
 
 /// A metric, as the documentation lists it.
@@ -59,7 +61,7 @@ const TRAFFIC: [Metric; 8] = [
 ];
 
 /// Metrics of the process.
-const PROCESS: [Metric; 13] = [
+const PROCESS: [Metric; 14] = [
     metric("weft_handshakes_refused_total", "counter", "TLS handshakes that failed, by the reason."),
     metric(
         "weft_malformed_requests_total",
@@ -92,6 +94,7 @@ const PROCESS: [Metric; 13] = [
     ),
     metric("weft_ready", "gauge", "1 while ready."),
     metric("weft_draining", "gauge", "1 while draining."),
+    metric("weft_tasks", "gauge", "Tasks that have not ended, by runtime: one that only grows is a leak."),
     metric("weft_build_info", "gauge", "1; the label is the version."),
 ];
 
@@ -131,6 +134,10 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
         }
         "weft_malformed_requests_total" => return malformed(out, name, counters, Message::Request),
         "weft_malformed_responses_total" => return malformed(out, name, counters, Message::Response),
+        "weft_tasks" => {
+            let tasks = observed.tasks.iter();
+            return tasks.for_each(|(runtime, n)| line(out, name, &format!("runtime=\"{runtime}\""), n));
+        }
         "weft_build_info" => return line(out, name, &format!("version=\"{}\"", observed.version), &1),
         "weft_access_log_dropped_total" => dropped,
         "weft_svid_expires_seconds" => observed.svid_left.unwrap_or_default().as_secs(),
