@@ -129,6 +129,7 @@ pub(super) fn metric(shared: &Shared, name: &str) -> Vec<String> {
         draining: false,
         svid_failures: 0,
         version: "test",
+        tasks: vec![],
     };
     let text = shared.telemetry.exposition(&observed);
     text.lines().filter_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned()).collect()
