@@ -4,6 +4,7 @@
 //! before anything is decided on it, and each refusal has a kind that is counted. No sockets, no clock, no async: the
 //! proxy drives these, the fuzzers do too.
 
+pub mod http2;
 pub mod malformed;
 
 pub use malformed::Malformed;
