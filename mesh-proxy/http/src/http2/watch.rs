@@ -84,6 +84,11 @@ impl Watch {
         self.tally.verdict
     }
 
+    /// Whether nothing more of what the peer sends is handed on.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// The highest stream that the peer has opened, for a GOAWAY.
     pub fn last_stream(&self) -> u32 {
         self.tally.last_stream
