@@ -40,9 +40,10 @@ pub(crate) struct IdentityStatus {
 /// Runs for ever.
 pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watch::Sender<IdentityStatus>) {
     let mut attestor = Attestor::new(&shared, &state);
-    let current = shared.svids.current();
-    let mut keeping =
-        Keeping::new(current.map(|credentials| RenewalSchedule::restored(&credentials.svid)));
+    let mut keeping = Keeping::default();
+    if let Some(credentials) = shared.svids.current() {
+        keeping.obtained(credentials.svid.not_before(), RenewalSchedule::restored(&credentials.svid));
+    }
     loop {
         let obtained = match keeping.step(SystemTime::now(), Instant::now().into_std()) {
             Step::Wait(wait) => {
@@ -55,7 +56,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watc
         match obtained {
             Ok(issued) => {
                 status.send_modify(|status| status.last_error.clear());
-                keeping.obtained(RenewalSchedule::obtained(&issued.svid, SystemTime::now()));
+                let schedule = RenewalSchedule::obtained(&issued.svid, SystemTime::now());
+                keeping.obtained(issued.svid.not_before(), schedule);
                 install(&shared, &state, issued);
             }
             Err(error) => {

@@ -1,7 +1,8 @@
 //! How a process keeps an SVID: when it waits, renews, or has to prove anew what it is. Sans-IO.
 //!
 //! A valid SVID is renewed from half its life on, and a failed renewal changes nothing until it really expires. Without a
-//! valid one the attempts are a matter of seconds: nothing works meanwhile. How an SVID is obtained, and where it is kept,
+//! valid one the attempts are a matter of seconds: nothing works meanwhile. One that is not valid *yet* (a clock was ahead
+//! when it was issued) is none either: its renewal would only be due long after it could be of use. How an SVID is obtained, and where it is kept,
 //! is the proxy's part.
 
 use std::time::{Duration, Instant, SystemTime};
@@ -22,22 +23,34 @@ pub enum Step {
 /// The SVID that a process keeps.
 #[derive(Debug, Clone, Default)]
 pub struct Keeping {
-    schedule: Option<RenewalSchedule>,
+    current: Option<Current>,
     failures: u32,
     /// Without a valid SVID: when to try again.
     retry: Option<Instant>,
 }
 
+#[derive(Debug, Clone)]
+struct Current {
+    not_before: SystemTime,
+    schedule: RenewalSchedule,
+}
+
+impl Current {
+    fn is_valid(&self, wall: SystemTime) -> bool {
+        wall >= self.not_before && !self.schedule.is_expired(wall)
+    }
+}
+
 impl Keeping {
-    /// Of a process that has an SVID of this schedule, or none.
-    pub fn new(schedule: Option<RenewalSchedule>) -> Self {
-        Self { schedule, ..Self::default() }
+    /// An SVID was obtained, or read from disk, that is valid from `not_before` on and has this schedule.
+    pub fn obtained(&mut self, not_before: SystemTime, schedule: RenewalSchedule) {
+        *self = Self { current: Some(Current { not_before, schedule }), ..Self::default() };
     }
 
     /// What to do at `now`, which the wall clock calls `wall`.
     pub fn step(&self, wall: SystemTime, now: Instant) -> Step {
-        let wait = match self.schedule.as_ref().filter(|schedule| !schedule.is_expired(wall)) {
-            Some(schedule) => match schedule.state(wall) {
+        let wait = match self.current.as_ref().filter(|current| current.is_valid(wall)) {
+            Some(current) => match current.schedule.state(wall) {
                 RenewalState::Wait(wait) => wait,
                 RenewalState::Due => return Step::Renew,
             },
@@ -49,17 +62,12 @@ impl Keeping {
         Step::Wait(wait.min(LONGEST_SLEEP))
     }
 
-    /// One was obtained.
-    pub fn obtained(&mut self, schedule: RenewalSchedule) {
-        *self = Self::new(Some(schedule));
-    }
-
     /// An attempt failed. `chance` is a random number of 0 to 1. Returns whether there is a valid SVID still.
     pub fn failed(&mut self, wall: SystemTime, now: Instant, chance: f64) -> bool {
         self.failures = self.failures.saturating_add(1);
-        match self.schedule.as_mut().filter(|schedule| !schedule.is_expired(wall)) {
-            Some(schedule) => {
-                schedule.failed(wall, chance);
+        match self.current.as_mut().filter(|current| current.is_valid(wall)) {
+            Some(current) => {
+                current.schedule.failed(wall, chance);
                 true
             }
             None => {
@@ -118,7 +126,8 @@ mod tests {
     #[test]
     fn a_valid_one_is_renewed_and_an_expired_one_is_attested_anew_after_a_pause() {
         let (wall, now) = start();
-        let mut keeping = Keeping::new(Some(RenewalSchedule::new(wall, wall + HOUR, 0.5)));
+        let mut keeping = Keeping::default();
+        keeping.obtained(wall, RenewalSchedule::new(wall, wall + HOUR, 0.5));
         assert_eq!(keeping.step(wall, now), Step::Wait(LONGEST_SLEEP));
         assert_eq!(keeping.step(wall + HOUR / 2, now), Step::Renew);
         assert!(keeping.failed(wall + HOUR / 2, now, 0.5));
@@ -127,6 +136,15 @@ mod tests {
         assert!(!keeping.failed(wall + 2 * HOUR, now, 0.5));
         assert_eq!(keeping.step(wall + 2 * HOUR, now), Step::Wait(backoff(2, 0.5)));
         assert_eq!(keeping.step(wall + 2 * HOUR, now + backoff(2, 0.5)), Step::Attest);
+    }
+
+    #[test]
+    fn one_that_is_not_valid_yet_is_not_waited_for() {
+        let (wall, now) = start();
+        let mut keeping = Keeping::default();
+        keeping.obtained(wall + HOUR, RenewalSchedule::new(wall + HOUR, wall + 2 * HOUR, 0.5));
+        assert_eq!(keeping.step(wall, now), Step::Attest);
+        assert_eq!(keeping.step(wall + HOUR, now), Step::Wait(LONGEST_SLEEP));
     }
 
     #[test]
