@@ -28,7 +28,7 @@ pub use consul::{
 };
 pub use consul_id::{ConsulServiceId, NotAConsulService};
 pub use csr::{Csr, InvalidCsr};
-pub use issuing::{AuthorityError, IssueError};
+pub use issuing::{AuthorityError, IssueError, leaf_life};
 pub use limits::{LimitSettings, RateLimit};
 pub use own::keep_own_svid;
 pub use service::{CaService, CaServiceParts};
