@@ -15,13 +15,13 @@ mod throttle;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_identity::RefusalReason;
 use weft_model::SpiffeId;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Count, Level};
+pub(crate) use counters::{Count, Level, Refused};
 pub(crate) use exposition::{Observed, metrics};
 
 use crate::record::{Destination, Record, Reporter};
@@ -36,6 +36,7 @@ pub(crate) struct Telemetry {
     counters: Counters,
     access_log: AccessLog,
     refusals: Mutex<Throttle>,
+    limits: Mutex<Throttle>,
 }
 
 impl Telemetry {
@@ -48,7 +49,9 @@ impl Telemetry {
             series: SeriesTable::new(settings),
             counters: Counters::default(),
             access_log: AccessLog::start(&settings.access_log)?,
-            refusals: Mutex::default(),
+            // What a person can read of what strangers cause, and of what all callers see at once.
+            refusals: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
+            limits: Mutex::new(Throttle::new(1, Duration::from_secs(10))),
         })
     }
 
@@ -85,6 +88,20 @@ impl Telemetry {
         let Some(withheld) = pass else { return };
         let (reporter, reason) = (reporter.as_str(), reason.as_str());
         tracing::warn!(reporter, reason, %peer, withheld, "TLS handshake refused: {detail}");
+    }
+
+    /// Counts and logs what was refused because a limit was reached.
+    pub(crate) fn refused_by_limit(&self, refused: Refused) {
+        self.counters.refused_by_limit(refused);
+        let pass = self.limits.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (_, of, limit) = Refused::ALL[refused as usize];
+        tracing::warn!(of, limit, withheld, "refused, since a limit is reached");
+    }
+
+    /// The value of a gauge.
+    pub(crate) fn level(&self, level: Level) -> i64 {
+        self.counters.level(level)
     }
 
     /// Adds to a counter.
