@@ -233,8 +233,12 @@ impl Dialer {
         self.shared.telemetry.add(Count::UpstreamConnects, 1);
         connected.map_err(|error| {
             self.count_failure();
-            let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-            let kind = if timed_out { DialKind::Timeout } else { DialKind::Connect };
+            let kind = match error.kind() {
+                std::io::ErrorKind::TimedOut => DialKind::Timeout,
+                // This process or host is out of files: not the endpoint's fault.
+                _ if out_of_files(&error) => DialKind::Overflow,
+                _ => DialKind::Connect,
+            };
             let tried: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             DialError::new(kind, &format!("connecting to {}: {error}", tried.join(", ")))
         })
@@ -304,6 +308,12 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.telemetry.fall(self.1);
     }
+}
+
+fn out_of_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|full| errno == Some(full.raw_os_error()))
 }
 
 fn broken(error: &hyper::Error) -> DialError {

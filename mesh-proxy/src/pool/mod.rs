@@ -112,7 +112,15 @@ impl Pools {
 
     /// Closes what is idle or old and forgets pools that nobody uses.
     pub(crate) fn sweep(&self, now: Instant) {
-        let idle = self.dialer.settings().timeouts.pool_idle;
+        self.close_unused(now, self.dialer.settings().timeouts.pool_idle);
+    }
+
+    /// Closes everything without a request.
+    pub(crate) fn shed(&self, now: Instant) {
+        self.close_unused(now, std::time::Duration::ZERO);
+    }
+
+    fn close_unused(&self, now: Instant, idle: std::time::Duration) {
         let generation = self.dialer.generation();
         self.pools.borrow_mut().retain(|_, pool| {
             let unused = Rc::strong_count(pool) == 1;
