@@ -50,6 +50,7 @@ pub(crate) const REASONS: &[&str] = &[
     "too_fast",
     "no_request",
     "not_acknowledged",
+    "not_read",
     "message",
     "limit",
     "protocol",
