@@ -6,6 +6,8 @@
 
 mod backend;
 mod certificates;
+mod control;
+mod figures;
 mod generator;
 mod measure;
 mod pair;
@@ -33,6 +35,8 @@ enum Command {
     /// The application behind the proxies; started by the benchmark itself.
     #[command(hide = true)]
     Backend(backend::Args),
+    /// Only the control plane and the CA.
+    Control(control::Args),
 }
 
 /// What is measured.
@@ -70,6 +74,22 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
         Some(Command::Backend(args)) => runtime.block_on(backend::serve(args)),
-        None => runtime.block_on(pair::run(&cli.plan)),
+        Some(Command::Control(args)) => runtime.block_on(control(&args, &cli.plan)),
+        None => runtime.block_on(all(&cli.plan)),
     }
+}
+
+async fn all(plan: &Plan) -> Result<()> {
+    measure::pin(measure::LOAD)?;
+    let mut report = report::Report::new();
+    report.add(pair::run(plan).await?);
+    report.add(control::run(&control::Args::default()).await?);
+    report.write(&plan.out)
+}
+
+async fn control(args: &control::Args, plan: &Plan) -> Result<()> {
+    measure::pin(measure::LOAD)?;
+    let mut report = report::Report::new();
+    report.add(control::run(args).await?);
+    report.write(&plan.out)
 }

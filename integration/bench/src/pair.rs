@@ -7,16 +7,17 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 use weft_integration::{Process, eventually, free_port};
 
+use crate::figures::{Figures, Sample};
+use crate::measure::MEASURED;
 use crate::peers::{self, Pair};
-use crate::report::{Report, Sample};
+use crate::report::Section;
 use crate::{Plan, certificates, generator, measure};
 
 /// A generator that is this late by its own fault measures itself.
 const TOO_LATE: Duration = Duration::from_millis(100);
 
-/// Measures, prints, writes the report.
-pub(crate) async fn run(plan: &Plan) -> Result<()> {
-    pin(0)?;
+/// Measures.
+pub(crate) async fn run(plan: &Plan) -> Result<Section> {
     let directory = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
     let files = certificates::make(directory.path())?;
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -24,7 +25,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
     command.args(["backend", "--listen", &address.to_string()]);
     let _backend = Process::start("backend", command, directory.path())?;
 
-    let mut report = Report::new(plan);
+    let mut figures = Figures::new(plan);
     for round in 1..=plan.rounds {
         for name in peers::NAMES {
             if !plan.only.is_empty() && !plan.only.iter().any(|only| only == name) {
@@ -37,30 +38,11 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
             };
             let sample = sample(plan, &pair).await.with_context(|| format!("measuring {name}"))?;
             println!("round {round}: {name:<8} {sample}");
-            report.add(name, sample);
+            figures.add(name, sample);
         }
     }
-    count_calls(plan, &mut report, address, &files, directory.path()).await?;
-    report.write(plan)
-}
-
-/// Puts this process, and what it starts, on one core; the pair is moved to the other.
-fn pin(core: usize) -> Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
-}
-
-fn pin_pair(pair: &Pair) -> Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(1);
-    for pid in &pair.pids {
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let id: i32 = task?.file_name().to_string_lossy().parse()?;
-            rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(id), &set)?;
-        }
-    }
-    Ok(())
+    count_calls(plan, &mut figures, address, &files, directory.path()).await?;
+    figures.section()
 }
 
 async fn up(pair: &Pair) -> Result<()> {
@@ -73,7 +55,7 @@ async fn up(pair: &Pair) -> Result<()> {
     })
     .await
     .with_context(|| pair.log())?;
-    pin_pair(pair)
+    pair.pids.iter().try_for_each(|pid| measure::pin_process(*pid, MEASURED))
 }
 
 async fn sample(plan: &Plan, pair: &Pair) -> Result<Sample> {
@@ -103,13 +85,13 @@ async fn sample(plan: &Plan, pair: &Pair) -> Result<Sample> {
 /// System calls a request, in a run of its own: strace slows everything down.
 async fn count_calls(
     plan: &Plan,
-    report: &mut Report,
+    figures: &mut Figures,
     address: std::net::SocketAddr,
     files: &certificates::Files,
     directory: &std::path::Path,
 ) -> Result<()> {
     let mut calls = BTreeMap::new();
-    for name in report.names() {
+    for name in figures.names() {
         let Some(pair) = peers::start(&name, address, files, directory).await? else { continue };
         if pair.pids.is_empty() {
             continue;
@@ -120,6 +102,6 @@ async fn count_calls(
             calls.insert(name, total as f64 / run.latencies.len() as f64);
         }
     }
-    report.calls = calls;
+    figures.calls = calls;
     Ok(())
 }
