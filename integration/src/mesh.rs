@@ -225,6 +225,14 @@ impl Mesh {
         Proxy::start(plan, &self.address(), token, self.path())
     }
 
+    /// Starts a proxy with a join token that was made before: for who times the start alone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
+        Proxy::start(plan, &self.address(), Some(token), self.path())
+    }
+
     /// An application with its proxy and its registration in one go: `<service>-<version>`, ready.
     ///
     /// # Errors

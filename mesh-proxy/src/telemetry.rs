@@ -9,6 +9,7 @@ mod exposition;
 mod labels;
 mod line;
 mod output;
+mod runtimes;
 mod series;
 mod throttle;
 
@@ -28,6 +29,7 @@ pub(crate) use exposition::{Observed, metrics};
 use crate::record::{Destination, Record, Reporter};
 use crate::settings::Settings;
 use counters::Counters;
+use runtimes::Runtimes;
 use series::SeriesTable;
 use throttle::Throttle;
 
@@ -39,6 +41,7 @@ pub(crate) struct Telemetry {
     refusals: Mutex<Throttle>,
     malformed: Mutex<Throttle>,
     limits: Mutex<Throttle>,
+    runtimes: Runtimes,
 }
 
 impl Telemetry {
@@ -55,6 +58,7 @@ impl Telemetry {
             refusals: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
             malformed: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
             limits: Mutex::new(Throttle::new(1, Duration::from_secs(10))),
+            runtimes: Runtimes::default(),
         })
     }
 
@@ -135,6 +139,16 @@ impl Telemetry {
     /// One less of what a gauge counts.
     pub(crate) fn fall(&self, level: Level) {
         self.counters.change(level, -1);
+    }
+
+    /// Counts the tasks of this runtime from now on.
+    pub(crate) fn watch(&self, name: String, runtime: &tokio::runtime::Handle) {
+        self.runtimes.add(name, runtime);
+    }
+
+    /// Tasks that have not ended, by runtime.
+    pub(crate) fn tasks(&self) -> Vec<(String, usize)> {
+        self.runtimes.tasks()
     }
 
     /// Writes what the access log still holds: the process ends now.

@@ -27,6 +27,8 @@ pub(crate) struct Observed {
     pub(crate) memory: u64,
     pub(crate) memory_limit: u64,
     pub(crate) version: &'static str,
+    /// Tasks that have not ended, by runtime.
+    pub(crate) tasks: Vec<(String, usize)>,
 }
 
 /// A metric, as the documentation lists it.
@@ -62,7 +64,7 @@ const TRAFFIC: [Metric; 8] = [
 ];
 
 /// Metrics of the process.
-const PROCESS: [Metric; 17] = [
+const PROCESS: [Metric; 18] = [
     metric(
         "weft_limit_refusals_total",
         "counter",
@@ -103,6 +105,7 @@ const PROCESS: [Metric; 17] = [
     ),
     metric("weft_ready", "gauge", "1 while ready."),
     metric("weft_draining", "gauge", "1 while draining."),
+    metric("weft_tasks", "gauge", "Tasks that have not ended, by runtime: one that only grows is a leak."),
     metric("weft_build_info", "gauge", "1; the label is the version."),
 ];
 
@@ -148,6 +151,10 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
                 line(out, name, &labels, &counters.by_limit(refused));
             }
             return;
+        }
+        "weft_tasks" => {
+            let tasks = observed.tasks.iter();
+            return tasks.for_each(|(runtime, n)| line(out, name, &format!("runtime=\"{runtime}\""), n));
         }
         "weft_build_info" => return line(out, name, &format!("version=\"{}\"", observed.version), &1),
         "weft_access_log_dropped_total" => dropped,
