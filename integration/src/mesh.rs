@@ -117,6 +117,14 @@ impl Mesh {
         self.control.as_mut().context("the control plane does not run")
     }
 
+    /// The control plane's process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.control.as_ref().context("the control plane does not run")?.pid()
+    }
+
     /// SIGKILL to the control plane.
     ///
     /// # Errors

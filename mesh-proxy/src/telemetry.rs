@@ -16,14 +16,14 @@ mod throttle;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_http::Malformed;
 use weft_identity::RefusalReason;
 use weft_model::SpiffeId;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Count, Level, Message};
+pub(crate) use counters::{Count, Level, Message, Refused};
 pub(crate) use exposition::{Observed, metrics};
 
 use crate::record::{Destination, Record, Reporter};
@@ -40,6 +40,7 @@ pub(crate) struct Telemetry {
     access_log: AccessLog,
     refusals: Mutex<Throttle>,
     malformed: Mutex<Throttle>,
+    limits: Mutex<Throttle>,
     runtimes: Runtimes,
 }
 
@@ -53,8 +54,10 @@ impl Telemetry {
             series: SeriesTable::new(settings),
             counters: Counters::default(),
             access_log: AccessLog::start(&settings.access_log)?,
-            refusals: Mutex::default(),
-            malformed: Mutex::default(),
+            // What a person can read of what strangers cause, and of what all callers see at once.
+            refusals: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
+            malformed: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
+            limits: Mutex::new(Throttle::new(1, Duration::from_secs(10))),
             runtimes: Runtimes::default(),
         })
     }
@@ -107,6 +110,20 @@ impl Telemetry {
         let Some(withheld) = pass else { return };
         let (kind, peer) = (kind.as_str(), peer.map(tracing::field::display));
         tracing::warn!(kind, peer, withheld, "malformed {} refused: {detail}", message.as_str());
+    }
+
+    /// Counts and logs what was refused because a limit was reached.
+    pub(crate) fn refused_by_limit(&self, refused: Refused) {
+        self.counters.refused_by_limit(refused);
+        let pass = self.limits.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (_, of, limit) = Refused::ALL[refused as usize];
+        tracing::warn!(of, limit, withheld, "refused, since a limit is reached");
+    }
+
+    /// The value of a gauge.
+    pub(crate) fn level(&self, level: Level) -> i64 {
+        self.counters.level(level)
     }
 
     /// Adds to a counter.
