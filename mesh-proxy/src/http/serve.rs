@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::http::body::ResponseBody;
 use crate::http::exec::IdleExec;
 use crate::http::progress::{Counted, Progress};
+use crate::http::gathered::Gathered;
 use crate::http::watched::{Report, Watched};
 use crate::settings::Settings;
 
@@ -109,7 +110,7 @@ impl Server {
         S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
         S::Future: 'static,
     {
-        let io = TokioIo::new(Watched::new(io, report));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let mut connection = pin!(self.http2.serve_connection(io, service));
         tokio::select! {
             biased;

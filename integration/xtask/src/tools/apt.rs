@@ -31,6 +31,11 @@ pub(super) fn nginx(_: &str) -> Result<PathBuf> {
     installed("nginx", "/usr/sbin/nginx")
 }
 
+/// strace's binary.
+pub(super) fn strace(_: &str) -> Result<PathBuf> {
+    installed("strace", "/usr/bin/strace")
+}
+
 fn installed(package: &str, binary: &str) -> Result<PathBuf> {
     if !Path::new(binary).exists() {
         install(&[package])?;
