@@ -193,7 +193,9 @@ fn ca_params(
 }
 
 fn set_life(params: &mut CertificateParams, now: SystemTime, not_after: SystemTime) {
-    params.not_before = OffsetDateTime::from(now - BACK_DATED);
+    let life = not_after.duration_since(now).unwrap_or_default();
+    let back = (life / BACK_DATED_PART).clamp(SHORTEST_BACK_DATED, LONGEST_BACK_DATED);
+    params.not_before = OffsetDateTime::from(now - back);
     params.not_after = OffsetDateTime::from(not_after);
     let mut serial: [u8; 16] = rand::random();
     // Positive and of full length, whatever was drawn (RFC 5280, 4.1.2.2).
@@ -201,8 +203,12 @@ fn set_life(params: &mut CertificateParams, now: SystemTime, not_after: SystemTi
     params.serial_number = Some(SerialNumber::from_slice(&serial));
 }
 
-/// For clocks that are behind.
-const BACK_DATED: Duration = Duration::from_secs(10);
+/// Certificates begin in the past, for clocks that are behind or are set back: this part of their life …
+const BACK_DATED_PART: u32 = 20;
+/// … but at least so much, …
+const SHORTEST_BACK_DATED: Duration = Duration::from_secs(10);
+/// … and at most a step of an hour with some minutes to spare.
+const LONGEST_BACK_DATED: Duration = Duration::from_secs(65 * 60);
 const DAY: Duration = Duration::from_secs(86_400);
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
 const ISSUING_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());

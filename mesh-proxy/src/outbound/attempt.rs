@@ -94,10 +94,10 @@ async fn attempt(
         call.record.upstream = ready.peer.or_else(|| target.registered());
         let started = now();
         let request = ready.request(target, outgoing).map_err(not_sent)?;
-        let sending = ready.connection.send(request);
+        let mut sending = pin!(ready.connection.send(request));
         // What may be sent twice does not wait for a host that is silent, if there is another.
         let way = if outgoing.is_repeatable() { target.memory.way() } else { None };
-        let sending = unless_unheard(way, sending, || cluster.has_other(target, now()));
+        let sending = unless_unheard(way, sending.as_mut(), || cluster.has_other(target, now()));
         let sent = match worker.shared.settings.timeouts.request {
             None => Ok(sending.await),
             // Boxed: who sets no limit, as is the default, has nothing to carry for it.
@@ -150,16 +150,15 @@ fn outcome(response: &Response<Incoming>) -> Outcome {
 }
 
 /// `None`: the way came into doubt, and there is another endpoint.
-async fn unless_unheard<F: Future>(
+async fn unless_unheard<F: Future + Unpin>(
     way: Option<Rc<Way>>,
-    sending: F,
+    mut sending: F,
     elsewhere: impl Fn() -> bool,
 ) -> Option<F::Output> {
-    let mut sending = pin!(sending);
     if let Some(way) = way {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return Some(sent),
+            sent = &mut sending => return Some(sent),
             () = way.doubt() => {}
         }
         if elsewhere() {
