@@ -42,7 +42,7 @@ use crate::record::Record;
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
 use crate::telemetry::Level;
-use crate::{inbound, outbound};
+use crate::{inbound, outbound, vanish};
 
 /// How often connections and services that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -105,6 +105,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn 
     }
     tokio::task::spawn_local(sweep(Rc::downgrade(&worker)));
     tokio::task::spawn_local(relief::relieve(Rc::downgrade(&worker)));
+    let watch = Rc::downgrade(worker.pools.watch());
+    tokio::task::spawn_local(vanish::run(watch, worker.shared.clone()));
     worker.until_drained().await;
     Ok(())
 }
@@ -207,7 +209,7 @@ impl Worker {
             used || Rc::strong_count(cluster) > 1
         });
         for cluster in self.clusters.borrow().values() {
-            let (before, after) = cluster.count_ejected(now());
+            let (before, after) = cluster.count_out(now());
             for _ in before..after {
                 self.shared.telemetry.rise(Level::Ejected);
             }

@@ -25,6 +25,7 @@ use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, http};
 use crate::record::Reporter;
 use crate::shared::Shared;
+use crate::tcp::socket;
 use crate::telemetry::{Level, Refused};
 use crate::worker::{Guard, Worker};
 
@@ -48,6 +49,7 @@ async fn serve(
 ) {
     worker.shared.telemetry.rise(Level::TunnelConnections);
     let local = stream.local_addr().ok();
+    socket::give_up_unacknowledged(&stream);
     if let Some(secured) = secure(&worker, &acceptors, stream, peer).await {
         let closed = guard.closed();
         let own = worker.own_id();
