@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
+use weft_http::Refused;
 use weft_model::{Namespace, SpiffeId};
 
 pub(crate) use tracker::{Guard, Tracker};
@@ -29,12 +31,13 @@ use crate::balance::outlier::OutlierPolicy;
 use crate::config::ProxyConfig;
 use crate::demand::Answer;
 use crate::http::call::Ledger;
+use crate::http::failure::Failure;
 use crate::http::serve::Server;
 use crate::pool::{Dialer, Pools};
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
-use crate::telemetry::{Count, Level};
+use crate::telemetry::{Count, Level, Message};
 use crate::{inbound, outbound};
 
 /// How often connections and services that nobody uses are looked for.
@@ -201,6 +204,12 @@ impl Worker {
                 self.shared.telemetry.fall(Level::Ejected);
             }
         }
+    }
+
+    /// Counts and logs a malformed request; the failure that its client gets.
+    pub(crate) fn malformed(&self, refused: Refused, peer: SocketAddr) -> Failure {
+        self.shared.telemetry.malformed(Message::Request, refused.kind, Some(peer), refused.detail);
+        Failure::malformed(refused)
     }
 
     /// Counts a refusal because of a limit.

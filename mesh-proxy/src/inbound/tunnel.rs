@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ::http::HeaderValue;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -60,7 +59,7 @@ async fn serve(
             guard: Rc::new(guard),
             worker: worker.clone(),
         });
-        let service = service_fn(move |request| http::serve(connection.clone(), None, request));
+        let service = http::Streams { connection, fixed: None };
         if let Err(error) = worker.server.http2(TokioIo::new(secured.stream), service, closed).await {
             tracing::debug!(%peer, error = %chain(&error), "a proxy's connection ended");
         }

@@ -11,7 +11,6 @@ mod tcp;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use weft_model::Protocol;
@@ -102,16 +101,17 @@ async fn serve_http(
 ) {
     let closed = guard.closed();
     let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
-    let service = service_fn(move |request| http::serve(origin.clone(), request));
-    let ended = match spoken {
+    match spoken {
         // Who has something to ask has asked by now.
-        Spoken::Nothing | Spoken::Silent => return,
-        Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
-        // What is no HTTP either gets hyper's 400.
-        Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %crate::http::call::chain(&error), "a caller's connection ended");
+        Spoken::Nothing | Spoken::Silent => {}
+        Spoken::Http2 => {
+            if let Err(error) = worker.server.http2(TokioIo::new(stream), origin, closed).await {
+                let error = crate::http::call::chain(&error);
+                tracing::debug!(%peer, error, "a caller's connection ended");
+            }
+        }
+        // What is no HTTP either gets its 400.
+        Spoken::Http1 | Spoken::Opaque => worker.server.http1(stream, origin, closed).await,
     }
 }
 
