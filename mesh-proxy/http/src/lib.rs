@@ -7,6 +7,7 @@
 pub mod authority;
 mod bytes;
 pub mod http1;
+pub mod http2;
 pub mod malformed;
 pub mod path;
 pub mod refused;

@@ -83,6 +83,33 @@ kinds! {
     Expectation = "expectation", EXPECTATION_FAILED;
     /// Bytes after the end of a response.
     Excess = "excess", BAD_GATEWAY;
+    /// HTTP/2: more RST_STREAM than streams account for (rapid reset). This and the next ones end the connection with
+    /// GOAWAY and ENHANCE_YOUR_CALM; the status is for the record.
+    Http2Reset = "http2_reset", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of PING.
+    Http2Ping = "http2_ping", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of SETTINGS.
+    Http2Settings = "http2_settings", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of DATA without a byte, or in the smallest pieces.
+    Http2EmptyData = "http2_empty_data", TOO_MANY_REQUESTS;
+    /// HTTP/2: a head in more CONTINUATION frames than its bytes need, or many short ones.
+    Http2Continuation = "http2_continuation", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of PRIORITY.
+    Http2Priority = "http2_priority", TOO_MANY_REQUESTS;
+    /// HTTP/2: more WINDOW_UPDATE than data accounts for.
+    Http2WindowUpdate = "http2_window_update", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of frames that nobody knows.
+    Http2Unknown = "http2_unknown_frame", TOO_MANY_REQUESTS;
+    /// HTTP/2: a flood of GOAWAY.
+    Http2GoAway = "http2_goaway", TOO_MANY_REQUESTS;
+    /// HTTP/2: an endpoint sends more heads than requests account for.
+    Http2Headers = "http2_headers", TOO_MANY_REQUESTS;
+    /// HTTP/2: more streams at once than `limits.streams`.
+    Http2Streams = "http2_streams", TOO_MANY_REQUESTS;
+    /// HTTP/2: frames that break the protocol, flow control or header compression; the connection ends.
+    Http2Framing = "http2_framing", BAD_REQUEST;
+    /// HTTP/2: a stream whose message is malformed (RFC 9113 8.1.1): it is reset, or answered with 400.
+    Http2Message = "http2_message", BAD_REQUEST;
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use crate::http::body::BodyError;
+use crate::http::exec;
 use crate::http::failure::Failure;
 use crate::http::headers;
 use crate::http::replay::Replay;
@@ -110,7 +111,12 @@ impl Call {
 
     /// The client left before the end.
     pub(crate) fn abandoned(mut self: Box<Self>) {
-        self.left("the client left before the end");
+        let stalled = exec::is_stalled();
+        self.left(if stalled {
+            "the client took nothing for timeouts.idle"
+        } else {
+            "the client left before the end"
+        });
         self.end();
     }
 

@@ -9,18 +9,19 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use weft_http::Refused;
 use weft_http::http1::Limits;
 
 use crate::http::body::ResponseBody;
-use crate::http::exec::LocalExec;
+use crate::http::exec::IdleExec;
 use crate::http::http1::server::Http1;
 use crate::http::incoming::Incoming;
+use crate::http::watched::{Report, Watched};
 use crate::settings::Settings;
 
 /// What answers the requests of one connection.
@@ -49,13 +50,18 @@ pub(crate) fn unread() -> Request<Incoming> {
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     http1: Http1,
-    http2: http2::Builder<LocalExec>,
+    http2: http2::Builder<IdleExec>,
 }
 
-/// Windows of HTTP/2 connections: a stream may have 1 MiB on its way, all together 16 MiB.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// See [`STREAM_WINDOW`].
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a stream may have on its way to us without being read.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// What all streams of a connection may have on their way to us. As much as all streams that a proxy opens on one
+/// connection: so streams that nobody reads, however many, never take the window from one that is read.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
+/// HBONE's rule: a proxy opens no more streams on one connection, whatever the peer allows.
+pub(crate) const MOST_STREAMS: u32 = 100;
+/// What a stream may have written that the peer has not taken from the socket.
+pub(crate) const SEND_BUFFER: usize = 64 << 10;
 /// A peer that vanished without a word is noticed by pings (HBONE's figures).
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
 /// See [`PING_EVERY`].
@@ -69,14 +75,14 @@ impl Server {
             header_read: settings.timeouts.header_read,
             idle: settings.timeouts.idle,
         };
-        let mut http2 = http2::Builder::new(LocalExec);
+        let mut http2 = http2::Builder::new(IdleExec::new(settings.timeouts.idle));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(settings.limits.streams)
             .max_header_list_size(settings.limits.head_bytes)
-            .max_send_buf_size(STREAM_WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             // The application's own date passes; a proxy adds none.
@@ -95,21 +101,23 @@ impl Server {
         self.http1.serve(stream, service, drained).await;
     }
 
-    /// HTTP/2 until the end.
+    /// HTTP/2 until the end, watched.
     pub(crate) async fn http2<I, S>(
         &self,
         io: I,
+        report: Report,
         service: S,
         drained: impl Future<Output = ()>,
     ) -> hyper::Result<()>
     where
-        I: Read + Write + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
         S: Service,
     {
         let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
             let answered = service.clone().answer(request.map(Incoming::Hyper));
             async move { Ok::<_, Infallible>(answered.await) }
         });
+        let io = TokioIo::new(Watched::new(io, report));
         let mut connection = pin!(self.http2.serve_connection(io, answer));
         tokio::select! {
             biased;

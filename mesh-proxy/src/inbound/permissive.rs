@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::http::call::{Call, chain};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, bytes, http};
 use crate::record::{Record, Reporter, RequestProtocol};
 use crate::telemetry::Level;
@@ -52,7 +53,8 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
         Ok(spoken) => {
             let service = http::Streams { connection, fixed: Some(port) };
             if spoken == Spoken::Http2 {
-                if let Err(error) = worker.server.http2(TokioIo::new(stream), service, closed).await {
+                let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+                if let Err(error) = worker.server.http2(stream, report, service, closed).await {
                     tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
                 }
             } else {

@@ -11,12 +11,13 @@ mod tcp;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Wanted};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::outbound::http::Origin;
 use crate::telemetry::Level;
 use crate::worker::{Guard, Worker};
@@ -105,7 +106,8 @@ async fn serve_http(
         // Who has something to ask has asked by now.
         Spoken::Nothing | Spoken::Silent => {}
         Spoken::Http2 => {
-            if let Err(error) = worker.server.http2(TokioIo::new(stream), origin, closed).await {
+            let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+            if let Err(error) = worker.server.http2(stream, report, origin, closed).await {
                 let error = crate::http::call::chain(&error);
                 tracing::debug!(%peer, error, "a caller's connection ended");
             }
