@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,12 +30,13 @@ use crate::balance::outlier::OutlierPolicy;
 use crate::config::ProxyConfig;
 use crate::demand::Answer;
 use crate::http::call::Ledger;
+use crate::http::failure::Failure;
 use crate::http::serve::Server;
 use crate::pool::{Dialer, Pools};
-use crate::record::Record;
+use crate::record::{Record, ResponseFlag};
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
-use crate::telemetry::{Count, Level};
+use crate::telemetry::{Count, Level, Message};
 use crate::{inbound, outbound};
 
 /// How often connections and services that nobody uses are looked for.
@@ -201,6 +203,16 @@ impl Worker {
                 self.shared.telemetry.fall(Level::Ejected);
             }
         }
+    }
+
+    /// Counts and logs a failure that is one of a message's form: `peer`'s request, or the response to it.
+    pub(crate) fn malformed(&self, failure: &Failure, peer: SocketAddr) {
+        let Some(kind) = failure.malformed else { return };
+        let (message, peer) = match failure.flag {
+            ResponseFlag::DownstreamProtocolError => (Message::Request, Some(peer)),
+            _ => (Message::Response, None),
+        };
+        self.shared.telemetry.malformed(message, kind, peer, &failure.detail);
     }
 
     /// Counts a refusal because of a limit.

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use hyper::ext::Protocol as ConnectProtocol;
+use weft_http::http2::message;
 
 use crate::http::body::RequestBody;
 use crate::http::failure::Failure;
@@ -45,6 +46,11 @@ impl Outgoing {
     pub(crate) fn new(head: http::request::Parts, fallback: &str) -> Result<Self, Failure> {
         let http::request::Parts { method, uri, version, mut headers, extensions, .. } = head;
         let dialect = if version == Version::HTTP_2 { Dialect::Http2 } else { Dialect::Http1 };
+        if dialect == Dialect::Http2 {
+            let protocol = extensions.get::<ConnectProtocol>().map(ConnectProtocol::as_str);
+            message::request(&method, &uri, &headers, protocol).map_err(Failure::malformed)?;
+            message::join_cookies(&mut headers);
+        }
         let authority = authority(&uri, &headers, version, fallback)?;
         let upgrade = match dialect {
             Dialect::Http1 => headers::upgrade_wanted(&headers).map(|upgrade| upgrade.token),

@@ -43,6 +43,7 @@ pub(super) async fn serve(
         }
         Err(failure) => {
             call.failed(&failure);
+            connection.worker.malformed(&failure, connection.peer);
             if connection.caller.is_some() { failure.to_peer(grpc) } else { failure.to_stranger(grpc) }
         }
     };
@@ -167,6 +168,7 @@ async fn to_application(
         };
         match ready.send(request).await {
             Ok((mut response, held)) => {
+                headers::well_formed(&response)?;
                 call.holds(Lease { in_flight: None, connection: held });
                 headers::strip_hop_by_hop(response.headers_mut());
                 headers::strip_weft(response.headers_mut());

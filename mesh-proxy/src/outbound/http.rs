@@ -64,6 +64,7 @@ pub(super) async fn serve(
         }
         Err(failure) => {
             call.failed(&failure);
+            origin.worker.malformed(&failure, origin.peer);
             failure.to_application(grpc)
         }
     };
