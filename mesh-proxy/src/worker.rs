@@ -20,7 +20,6 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
-use weft_http::Refused;
 use weft_model::{Namespace, SpiffeId};
 
 pub(crate) use tracker::{Guard, Tracker};
@@ -34,7 +33,7 @@ use crate::http::call::Ledger;
 use crate::http::failure::Failure;
 use crate::http::serve::Server;
 use crate::pool::{Dialer, Pools};
-use crate::record::Record;
+use crate::record::{Record, ResponseFlag};
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
 use crate::telemetry::{Count, Level, Message};
@@ -206,10 +205,14 @@ impl Worker {
         }
     }
 
-    /// Counts and logs a malformed request; the failure that its client gets.
-    pub(crate) fn malformed(&self, refused: Refused, peer: SocketAddr) -> Failure {
-        self.shared.telemetry.malformed(Message::Request, refused.kind, Some(peer), refused.detail);
-        Failure::malformed(refused)
+    /// Counts and logs a failure that is one of a message's form: `peer`'s request, or the response to it.
+    pub(crate) fn malformed(&self, failure: &Failure, peer: SocketAddr) {
+        let Some(kind) = failure.malformed else { return };
+        let (message, peer) = match failure.flag {
+            ResponseFlag::DownstreamProtocolError => (Message::Request, Some(peer)),
+            _ => (Message::Response, None),
+        };
+        self.shared.telemetry.malformed(message, kind, peer, &failure.detail);
     }
 
     /// Counts a refusal because of a limit.

@@ -21,7 +21,7 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     /// The application has seen nothing of the request, so it may go elsewhere.
     pub(crate) unsent: bool,
-    /// What was wrong with the client's message, where that is the reason.
+    /// What is counted, where a message was malformed.
     pub(crate) malformed: Option<Malformed>,
 }
 
@@ -36,15 +36,21 @@ impl Failure {
         Self { flag, detail: detail.into(), unsent: true, malformed: None }
     }
 
-    /// The client's message is malformed.
+    /// A request that is not passed on for its form.
     pub(crate) fn malformed(refused: Refused) -> Self {
         let flag = ResponseFlag::DownstreamProtocolError;
         Self { malformed: Some(refused.kind), ..Self::unsent(flag, refused.detail) }
     }
 
+    /// A response that is not passed on for its form.
+    pub(crate) fn malformed_response(refused: Refused) -> Self {
+        let flag = ResponseFlag::UpstreamProtocolError;
+        Self { malformed: Some(refused.kind), ..Self::new(flag, refused.detail) }
+    }
+
     /// The status that a plain HTTP caller gets.
     pub(crate) fn status(&self) -> StatusCode {
-        if let Some(kind) = self.malformed {
+        if let (ResponseFlag::DownstreamProtocolError, Some(kind)) = (self.flag, self.malformed) {
             return kind.status();
         }
         match self.flag {

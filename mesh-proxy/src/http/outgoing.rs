@@ -8,6 +8,7 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use hyper::ext::Protocol as ConnectProtocol;
+use weft_http::http2::message;
 use weft_http::{Malformed, Refused};
 
 use crate::http::body::RequestBody;
@@ -49,6 +50,11 @@ impl Outgoing {
     pub(crate) fn new(head: http::request::Parts, fallback: &str) -> Result<Self, Refused> {
         let http::request::Parts { method, uri, version, mut headers, extensions, .. } = head;
         let dialect = if version == Version::HTTP_2 { Dialect::Http2 } else { Dialect::Http1 };
+        if dialect == Dialect::Http2 {
+            let protocol = extensions.get::<ConnectProtocol>().map(ConnectProtocol::as_str);
+            message::request(&method, &uri, &headers, protocol)?;
+            message::join_cookies(&mut headers);
+        }
         let authority = authority(&uri, &headers, version, fallback)?;
         let upgrade = match dialect {
             Dialect::Http1 => headers::upgrade_wanted(&headers).map(|upgrade| upgrade.token),

@@ -41,7 +41,8 @@ impl Service for Streams {
         let connection = &self.connection;
         let record = record(connection, &unread(), Kind::Request, false);
         let mut call = Call::new(connection.worker.ledger.clone(), record);
-        let failure = connection.worker.malformed(refused, connection.peer);
+        let failure = Failure::malformed(refused);
+        connection.worker.malformed(&failure, connection.peer);
         call.failed(&failure);
         let response = failure.to_stranger(false);
         call.answered(response.status(), response.headers());
@@ -49,7 +50,7 @@ impl Service for Streams {
     }
 
     fn malformed(&self, refused: Refused) {
-        self.connection.worker.malformed(refused, self.connection.peer);
+        self.connection.worker.malformed(&Failure::malformed(refused), self.connection.peer);
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) async fn serve(
         }
         Err(failure) => {
             call.failed(&failure);
+            connection.worker.malformed(&failure, connection.peer);
             if connection.caller.is_some() { failure.to_peer(grpc) } else { failure.to_stranger(grpc) }
         }
     };
@@ -154,8 +156,7 @@ fn outgoing(
     if let Some(xfcc) = &connection.xfcc {
         head.headers.insert(XFCC, xfcc.clone());
     }
-    let refused = |refused| connection.worker.malformed(refused, connection.peer);
-    let mut outgoing = Outgoing::new(head, "localhost").map_err(refused)?;
+    let mut outgoing = Outgoing::new(head, "localhost").map_err(Failure::malformed)?;
     let asker = match (&told, outgoing.dialect) {
         (Some(_), _) => Asker::Proxy,
         (None, Dialect::Http1) => Asker::Http1,
@@ -197,6 +198,7 @@ async fn to_application(
         };
         match ready.send(request).await {
             Ok((mut response, held)) => {
+                headers::well_formed(&response)?;
                 call.holds(Lease { in_flight: None, connection: held });
                 headers::strip_hop_by_hop(response.headers_mut());
                 headers::strip_weft(response.headers_mut());

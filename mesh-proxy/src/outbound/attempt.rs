@@ -127,6 +127,7 @@ async fn attempt(
 
 /// What was meant for the caller's proxy is read and removed.
 fn judge(target: &Target, mut response: Response<Incoming>) -> Result<Response<Incoming>, Failed> {
+    headers::well_formed(&response).map_err(|failure| Failed { failure, again: false, blame: true })?;
     let status = response.status();
     let failed = status.is_server_error() || headers::grpc_status(response.headers()).is_some();
     if failed && target.is_mtls() && response.headers().contains_key(WEFT_UNSENT) {

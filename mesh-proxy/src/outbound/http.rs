@@ -55,7 +55,8 @@ impl Service for Rc<Origin> {
 
     fn refuse(&self, refused: Refused) -> Response<ResponseBody> {
         let mut call = Call::new(self.worker.ledger.clone(), record(self, &mut unread(), false));
-        let failure = self.worker.malformed(refused, self.peer);
+        let failure = Failure::malformed(refused);
+        self.worker.malformed(&failure, self.peer);
         call.failed(&failure);
         let response = failure.to_application(false);
         call.answered(response.status(), response.headers());
@@ -63,7 +64,7 @@ impl Service for Rc<Origin> {
     }
 
     fn malformed(&self, refused: Refused) {
-        self.worker.malformed(refused, self.peer);
+        self.worker.malformed(&Failure::malformed(refused), self.peer);
     }
 }
 
@@ -81,6 +82,7 @@ pub(super) async fn serve(origin: Rc<Origin>, mut request: Request<Incoming>) ->
         }
         Err(failure) => {
             call.failed(&failure);
+            origin.worker.malformed(&failure, origin.peer);
             failure.to_application(grpc)
         }
     };
@@ -98,8 +100,7 @@ async fn respond(
     let plain_connect =
         head.method == Method::CONNECT && head.extensions.get::<hyper::ext::Protocol>().is_none();
     let fallback = origin.cluster.as_ref().map_or("", |cluster| cluster.wanted.service.name.as_str());
-    let refused = |refused| origin.worker.malformed(refused, origin.peer);
-    let mut outgoing = Outgoing::new(head, fallback).map_err(refused)?;
+    let mut outgoing = Outgoing::new(head, fallback).map_err(Failure::malformed)?;
     let cluster = match &origin.cluster {
         Some(cluster) => cluster.clone(),
         None => by_host(&origin.worker, outgoing.authority())?,

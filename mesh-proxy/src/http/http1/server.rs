@@ -245,7 +245,8 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
     async fn after(&mut self, close: bool, lost: bool, client_would_go_on: bool) -> Next {
         let ended = !lost && self.body_ended(close).await;
         let body = self.link.borrow_mut().body.take();
-        if let Some(Broken::Refused(refused)) = body.and_then(|reading| reading.broken) {
+        // One that broke before the answer is on record with it.
+        if let (false, Some(Broken::Refused(refused))) = (lost, body.and_then(|reading| reading.broken)) {
             self.service.malformed(refused);
         }
         match (ended, close) {
