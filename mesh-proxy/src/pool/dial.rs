@@ -51,6 +51,8 @@ pub(crate) enum DialKind {
     Connect,
     /// Not in time.
     Timeout,
+    /// The endpoint's host or port took no TCP connection. Others are preferred until it does.
+    Unreachable,
     /// One of the two sides did not accept the other's identity.
     Identity,
     /// Too many connections.
@@ -66,15 +68,17 @@ impl DialError {
 
     /// Whether the endpoint is to blame.
     pub(crate) fn is_endpoints_fault(&self) -> bool {
-        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow)
+        // Who is unreachable is avoided by what finds it again, not ejected for a time.
+        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow | DialKind::Unreachable)
     }
 
     /// The failure of a request that needed the connection.
     pub(crate) fn failure(&self) -> Failure {
         let flag = match self.kind {
-            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout => {
-                ResponseFlag::UpstreamConnectionFailure
-            }
+            DialKind::NoCredentials
+            | DialKind::Connect
+            | DialKind::Timeout
+            | DialKind::Unreachable => ResponseFlag::UpstreamConnectionFailure,
             DialKind::Identity => ResponseFlag::UpstreamIdentity,
             DialKind::Overflow => ResponseFlag::UpstreamOverflow,
             DialKind::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => ResponseFlag::Unauthorized,
@@ -240,25 +244,26 @@ impl Dialer {
         Ok((self.watch.follow(tcp, &way), peer))
     }
 
-    /// A TCP connection to an endpoint. Nobody's answer in time is held against the way to it.
+    /// A TCP connection to an endpoint. A failure is held against the way to it.
     pub(crate) async fn endpoint(
         &self,
         addresses: &Rc<[SocketAddr]>,
     ) -> Result<(TcpStream, SocketAddr, Rc<Way>), DialError> {
         let way = self.watch.way(addresses);
-        let connected = self.tcp(addresses).await;
-        match &connected {
-            Ok((tcp, _)) => {
+        match self.tcp(addresses).await {
+            Ok((tcp, peer)) => {
                 way.heard();
-                socket::keep_alive(tcp);
+                socket::keep_alive(&tcp);
+                Ok((tcp, peer, way))
             }
-            Err(error) if error.kind == DialKind::Timeout && way.unheard() => {
-                self.shared.telemetry.add(Count::Unheard, 1);
-                tracing::warn!(?addresses, "an endpoint's host does not answer: others are preferred");
+            Err(error) => {
+                if way.unheard() {
+                    self.shared.telemetry.add(Count::Unheard, 1);
+                    tracing::warn!(%error, "an endpoint takes no connection: others are preferred");
+                }
+                Err(DialError { kind: DialKind::Unreachable, ..error })
             }
-            Err(_) => {}
         }
-        connected.map(|(tcp, peer)| (tcp, peer, way))
     }
 
     /// A TCP connection, whose other end the kernel knows best: to the local application.
