@@ -16,6 +16,7 @@ mod process;
 mod proxy;
 mod real;
 mod steady;
+mod strace;
 mod stream;
 
 pub use app::{App, AppKind};
@@ -30,6 +31,7 @@ pub use process::Process;
 pub use proxy::{Proxy, ProxyPlan};
 pub use real::{ran_on, skipped, skipped_on};
 pub use steady::{Steady, Tally, Trouble};
+pub use strace::count_system_calls;
 pub use stream::{Carrier, StreamTally, Streams};
 
 use std::time::{Duration, Instant};

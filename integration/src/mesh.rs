@@ -127,6 +127,14 @@ impl Mesh {
         self.control.as_mut().context("the control plane does not run")
     }
 
+    /// The control plane's process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.control.as_ref().context("the control plane does not run")?.pid()
+    }
+
     /// SIGKILL to the control plane.
     ///
     /// # Errors
@@ -234,6 +242,14 @@ impl Mesh {
     pub async fn proxy_at(&self, plan: ProxyPlan, address: IpAddr) -> Result<Proxy> {
         let token = self.token(plan.identity()).await?;
         Proxy::start(plan, &SocketAddr::new(address, self.port).to_string(), Some(token), self.path())
+    }
+
+    /// Starts a proxy with a join token that was made before: for who times the start alone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
+        Proxy::start(plan, &self.address(), Some(token), self.path())
     }
 
     /// An application with its proxy and its registration in one go: `<service>-<version>`, ready.

@@ -41,8 +41,7 @@ pub(super) fn ip(_: &str) -> Result<PathBuf> {
 
 /// The library of libfaketime for programs with threads; its folder is called after the machine.
 pub(super) fn faketime(_: &str) -> Result<PathBuf> {
-    let library =
-        format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
     installed("libfaketime", &library)
 }
 
