@@ -235,6 +235,14 @@ impl Mesh {
         Proxy::start(plan, &self.address(), token, self.path())
     }
 
+    /// Starts a proxy with a join token that was made before: for who times the start alone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
+        Proxy::start(plan, &self.address(), Some(token), self.path())
+    }
+
     /// The same for a proxy that reaches the control plane at another address than the mesh's own.
     ///
     /// # Errors
@@ -242,14 +250,6 @@ impl Mesh {
     pub async fn proxy_at(&self, plan: ProxyPlan, address: IpAddr) -> Result<Proxy> {
         let token = self.token(plan.identity()).await?;
         Proxy::start(plan, &SocketAddr::new(address, self.port).to_string(), Some(token), self.path())
-    }
-
-    /// Starts a proxy with a join token that was made before: for who times the start alone.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
-        Proxy::start(plan, &self.address(), Some(token), self.path())
     }
 
     /// An application with its proxy and its registration in one go: `<service>-<version>`, ready.
