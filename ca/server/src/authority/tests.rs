@@ -100,8 +100,9 @@ fn a_leaf_keeps_the_profile_and_a_day_with_a_back_dated_start() {
 fn root_and_issuing_certificate_are_limited_in_length_and_life() {
     let place = Place::new();
     let authority = place.open().unwrap();
-    let issuing = authority.issuing.load_full();
-    for (certificate, path_length, days) in [(&authority.roots[0], 1, 3650), (&issuing.chain[0], 0, 365)] {
+    let keys = authority.keys.load_full();
+    let issuing = &keys.issuing;
+    for (certificate, path_length, days) in [(&keys.roots[0], 1, 3650), (&issuing.chain[0], 0, 365)] {
         let (not_before, not_after) = life(certificate).unwrap();
         assert_eq!(not_after.duration_since(not_before).unwrap().as_secs() / 86_400, days);
         let (_, certificate) = X509Certificate::from_der(certificate).unwrap();
@@ -120,11 +121,11 @@ fn root_and_issuing_certificate_are_limited_in_length_and_life() {
 fn a_restart_keeps_the_keys() {
     let place = Place::new();
     let first = place.open().unwrap();
-    let (pin, issuing) = (first.root_pin(), first.issuing.load().chain.clone());
+    let (pin, issuing) = (first.root_pin(), first.keys.load().issuing.chain.clone());
     drop(first);
     let again = place.open().unwrap();
     assert_eq!(again.root_pin(), pin);
-    assert_eq!(again.issuing.load().chain, issuing);
+    assert_eq!(again.keys.load().issuing.chain, issuing);
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn the_issuing_certificate_is_renewed_when_a_third_is_left_under_the_same_root()
     assert_eq!(accepted(&authority, &new.chain, later), Ok(id("/a")));
     assert_eq!(accepted(&authority, &old.chain, start), Ok(id("/a")), "the old one is still trusted");
     drop(authority);
-    assert_eq!(place.open_at(later).unwrap().issuing.load().chain[0], new.chain[1], "it was not written");
+    assert_eq!(place.open_at(later).unwrap().keys.load().issuing.chain[0], new.chain[1], "it was not written");
 }
 
 #[test]

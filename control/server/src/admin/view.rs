@@ -71,13 +71,19 @@ fn names(registries: &[RegistryId]) -> String {
 
 fn roots(admin: &Admin) -> Vec<RootView> {
     let ends = admin.authority.roots_not_after();
-    let roots = admin.authority.bundle().roots.iter().enumerate();
+    let bundle = admin.authority.bundle();
+    let roots = bundle.roots.iter().enumerate();
     roots
         .map(|(n, root)| RootView {
             sha256: hex::encode(Sha256::digest(root)),
             expires_unix_ms: ends.get(n).copied().map(unix_ms),
         })
         .collect()
+}
+
+/// `/v1/ca`.
+pub(super) fn ca(admin: &Admin) -> weft_control_api::CaView {
+    admin.seen.rotator.view(roots(admin))
 }
 
 fn registry(id: &RegistryId, report: &RegistryReport) -> RegistryStatus {
