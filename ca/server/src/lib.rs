@@ -32,7 +32,7 @@ pub use consul::{
 pub use consul_id::{ConsulServiceId, NotAConsulService};
 pub use counts::CaCounts;
 pub use csr::{Csr, InvalidCsr};
-pub use issuing::{AuthorityError, IssueError};
+pub use issuing::{AuthorityError, IssueError, leaf_life};
 pub use limits::{Buckets, LimitSettings, Rate, RateLimit};
 pub use own::keep_own_svid;
 pub use rotation::{Rotation, RotationPhase, RotationStep};

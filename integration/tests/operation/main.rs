@@ -9,7 +9,6 @@ mod http2;
 mod listings;
 mod registry;
 mod rotate;
-mod rotation;
 mod settings;
 mod slow;
 mod tokens;
