@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ::http::HeaderValue;
-use hyper::service::service_fn;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,7 +62,7 @@ async fn serve(
             guard: Rc::new(guard),
             worker: worker.clone(),
         });
-        let service = service_fn(move |request| http::serve(connection.clone(), None, request));
+        let service = http::Streams { connection, fixed: None };
         let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
         if let Err(error) = worker.server.http2(secured.stream, report, service, closed).await {
             tracing::debug!(%peer, error = %chain(&error), "a proxy's connection ended");

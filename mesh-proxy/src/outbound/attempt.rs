@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Response;
-use hyper::body::Incoming;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Outcome};
@@ -17,7 +16,9 @@ use crate::balance::target::{Target, Via};
 use crate::http::call::Call;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, WEFT_UNSENT};
+use crate::http::incoming::Incoming;
 use crate::http::outgoing::{Dialect, Outgoing};
+use crate::http::replay::{Broken, Replay};
 use crate::http::send::Ready;
 use crate::pool::{Alpn, DialError, Hop, Lease, Purpose};
 use crate::record::ResponseFlag;
@@ -282,10 +283,13 @@ fn not_sent(failure: Failure) -> Failed {
 }
 
 fn broken(outgoing: &Outgoing, failure: Failure) -> Failed {
-    let client_left = outgoing.body.as_ref().is_some_and(|body| body.is_broken());
-    if client_left {
-        let detail = format!("the client broke off its request; {}", failure.detail);
-        return not_sent(Failure::new(ResponseFlag::DownstreamConnectionTermination, detail));
+    match outgoing.body.as_ref().and_then(Replay::broken) {
+        Some(Broken::Left) => {
+            let detail = format!("the client broke off its request; {}", failure.detail);
+            return not_sent(Failure::new(ResponseFlag::DownstreamConnectionTermination, detail));
+        }
+        Some(Broken::Refused(refused)) => return not_sent(Failure::malformed(refused)),
+        None => {}
     }
     Failed { again: failure.unsent || outgoing.is_repeatable(), blame: true, failure }
 }
