@@ -123,6 +123,7 @@ const RARELY: Duration = Duration::from_millis(500);
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let overload = &shared.overload;
     loop {
+        shared.files.look();
         match memory::resident() {
             Ok(held) => {
                 if let Some(pressure) = overload.measured(held) {

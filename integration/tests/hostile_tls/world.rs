@@ -15,7 +15,7 @@ pub(crate) struct World {
     pub(crate) web: Proxy,
     pub(crate) app: Recorder,
     pub(crate) ca: Ca,
-    pub(crate) mesh: Mesh,
+    _mesh: Mesh,
 }
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
         let web = mesh.proxy(ProxyPlan::new("web", "web").upstream("api").more(of_web)).await?;
         api.ready().await?;
         web.ready().await?;
-        let world = Self { ca: Ca::of(&mesh)?, api, web, app, mesh };
+        let world = Self { ca: Ca::of(&mesh)?, api, web, app, _mesh: mesh };
         eventually("a good call is answered", async || world.good().await.map(Some)).await?;
         world.app.take();
         Ok(world)

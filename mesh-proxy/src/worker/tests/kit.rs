@@ -85,7 +85,7 @@ impl Proxy {
     /// The same where only so many files may be open.
     pub(super) fn with_files(authority: &TestAuthority, path: &str, settings: Settings, most: u64) -> Self {
         let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
-        shared.files = FileLimit { most };
+        shared.files = FileLimit::of(most);
         Self::of(Arc::new(shared), sockets)
     }
 
@@ -167,7 +167,7 @@ pub(super) fn prepare(
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),
         overload: Overload::new(1000),
-        files: FileLimit { most: u64::MAX },
+        files: FileLimit::of(u64::MAX),
         svids,
         bound,
         settings,
