@@ -141,6 +141,7 @@ fn observed(admin: &Admin, now: SystemTime) -> Observed {
         memory: admin.shared.overload.held(),
         memory_limit: admin.shared.overload.limit,
         version: env!("CARGO_PKG_VERSION"),
+        tasks: admin.shared.telemetry.tasks(),
     }
 }
 

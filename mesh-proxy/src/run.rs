@@ -68,6 +68,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     });
     let workers = spawn_workers(&shared, sockets)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    shared.telemetry.watch("shell".to_owned(), runtime.handle());
     let shell = Shell { shared, state, instance, log, notify_socket };
     runtime.block_on(shell.run(mesh, admin_socket, workers))
 }

@@ -57,6 +57,7 @@ pub(crate) fn run(shared: Arc<Shared>, index: usize, sockets: Sockets) -> io::Re
     // Not a `LocalSet`, which is a second scheduler between the tasks and the runtime, paid for at every wake-up.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    shared.telemetry.watch(format!("worker-{index}"), runtime.handle());
     let ledger = Rc::new(Telemeter(shared.clone()));
     let end = runtime.block_on(serve(shared, sockets, ledger));
     tracing::debug!(index, "worker ends");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use crate::http::exec;
 use crate::http::failure::Failure;
 use crate::http::headers;
 use crate::http::replay::Replay;
@@ -114,7 +115,12 @@ impl Call {
 
     /// The client left before the end.
     pub(crate) fn abandoned(mut self: Box<Self>) {
-        self.left("the client left before the end");
+        let stalled = exec::is_stalled();
+        self.left(if stalled {
+            "the client took nothing for timeouts.idle"
+        } else {
+            "the client left before the end"
+        });
         self.end();
     }
 

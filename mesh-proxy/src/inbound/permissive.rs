@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::http::call::{Call, chain};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, bytes, http};
 use crate::record::{Record, Reporter, RequestProtocol};
 use crate::telemetry::Level;
@@ -63,7 +65,10 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
             let service =
                 service_fn(move |request| http::serve(connection.clone(), Some(port.clone()), request));
             let ended = match spoken {
-                Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
+                Spoken::Http2 => {
+                    let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+                    worker.server.http2(stream, report, service, closed).await
+                }
                 _ => worker.server.http1(TokioIo::new(stream), service, closed).await,
             };
             if let Err(error) = ended {

@@ -10,17 +10,18 @@ use std::rc::Rc;
 
 use ::http::HeaderValue;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use weft_http::http2::Side;
 use weft_identity::{ALPN_HBONE, ALPN_WEFT, ClientAuth, RefusalReason, peer_id, refusal_of_io};
 use weft_model::SpiffeId;
 
 use crate::authorize::Caller;
 use crate::http::call::chain;
+use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, http};
 use crate::record::Reporter;
 use crate::shared::Shared;
@@ -61,7 +62,8 @@ async fn serve(
             worker: worker.clone(),
         });
         let service = service_fn(move |request| http::serve(connection.clone(), None, request));
-        if let Err(error) = worker.server.http2(TokioIo::new(secured.stream), service, closed).await {
+        let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+        if let Err(error) = worker.server.http2(secured.stream, report, service, closed).await {
             tracing::debug!(%peer, error = %chain(&error), "a proxy's connection ended");
         }
     }

@@ -15,10 +15,12 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Wanted};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::outbound::http::Origin;
 use crate::telemetry::Level;
 use crate::worker::{Guard, Worker};
@@ -121,7 +123,10 @@ async fn serve_http(
     let ended = match spoken {
         // Who has something to ask has asked by now.
         Spoken::Nothing | Spoken::Silent => return,
-        Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
+        Spoken::Http2 => {
+            let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+            worker.server.http2(stream, report, service, closed).await
+        }
         // What is no HTTP either gets hyper's 400.
         Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
     };

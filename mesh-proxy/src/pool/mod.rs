@@ -37,8 +37,7 @@ pub(crate) enum Hop {
     Inside { addresses: Rc<[SocketAddr]>, identity: SpiffeId, authority: SocketAddr },
 }
 
-/// What a connection between proxies carries. Apart, since a stalled opaque stream holds its part of the connection's
-/// window for as long as it likes.
+/// What a connection between proxies carries. Apart, so that requests do not wait behind bulk bytes in one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     /// Requests.

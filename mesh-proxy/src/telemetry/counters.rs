@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use weft_http::Malformed;
 use weft_identity::RefusalReason;
 
 use crate::record::Reporter;
@@ -124,6 +125,36 @@ pub(super) struct Counters {
     by_limit: [AtomicU64; Refused::ALL.len()],
     /// Handshakes are rare and refused ones rarer; a lock is cheap enough.
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    malformed: [PerKind; 2],
+}
+
+/// One counter for each [`Malformed`].
+#[derive(Debug)]
+struct PerKind(Box<[AtomicU64]>);
+
+impl Default for PerKind {
+    fn default() -> Self {
+        Self(Malformed::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+/// Which messages were malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Of a caller.
+    Request,
+    /// Of an endpoint or of the local application.
+    Response,
+}
+
+impl Message {
+    /// In the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
 }
 
 impl Counters {
@@ -152,6 +183,20 @@ impl Counters {
     pub(super) fn refused(&self, reporter: Reporter, reason: RefusalReason) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.entry((reporter.as_str(), reason.as_str())).or_default() += 1;
+    }
+
+    pub(super) fn malformed(&self, message: Message, kind: Malformed) {
+        if let Some(cell) = self.malformed.get(message as usize).and_then(|per| per.0.get(kind as usize)) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The kinds that occurred, each with its number.
+    pub(super) fn malformed_of(&self, message: Message) -> impl Iterator<Item = (Malformed, u64)> {
+        let cells = self.malformed.get(message as usize).map(|per| &*per.0).unwrap_or_default();
+        let counted =
+            Malformed::ALL.iter().zip(cells).map(|(kind, cell)| (*kind, cell.load(Ordering::Relaxed)));
+        counted.filter(|(_, n)| *n > 0)
     }
 
     pub(super) fn count(&self, count: Count) -> u64 {
