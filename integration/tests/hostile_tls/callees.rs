@@ -118,7 +118,8 @@ async fn rig() -> Result<Rig> {
             endpoint.address.port()
         ),
     )?;
-    let settings = "[retries]\nattempts = 0\n[outlier]\nconsecutive_failures = 0\n[timeouts]\nhandshake = \"1s\"\n";
+    let settings =
+        "[retries]\nattempts = 0\n[outlier]\nconsecutive_failures = 0\n[timeouts]\nhandshake = \"1s\"\n";
     let web = mesh.proxy(ProxyPlan::new("web", "web").upstream("api").more(settings)).await?;
     web.ready().await?;
     let ca = Ca::of(&mesh)?;
@@ -133,7 +134,8 @@ impl Rig {
     /// One call, which must fail with 503 and one of these flags; nothing of it was heard.
     async fn fails(&self, name: &str, flags: &[&str]) -> Result<()> {
         let path = format!("/evil/{}", name.replace(' ', "-"));
-        let (head, body) = asked(self.web.upstream("api"), &path).await.with_context(|| format!("row {name:?}"))?;
+        let (head, body) =
+            asked(self.web.upstream("api"), &path).await.with_context(|| format!("row {name:?}"))?;
         ensure!(head.starts_with("HTTP/1.1 503 "), "row {name:?}: {head}\n{body}");
         ensure!(flags.iter().any(|flag| body.contains(&format!("({flag})"))), "row {name:?}: {body}");
         ensure!(!self.endpoint.heard_a_request(), "row {name:?}: the endpoint got the request");
@@ -162,7 +164,10 @@ async fn a_callee_with_a_wrong_certificate_gets_nothing_of_the_request() -> Resu
     rig.endpoint.will(Acts::Tls(Arc::new(callee(good, &[&TLS13], &[WEFT])?)));
     let address = rig.web.upstream("api");
     let call = tokio::spawn(async move { asked(address, "/good").await });
-    eventually("a right endpoint gets the request", async || Ok(rig.endpoint.heard_a_request().then_some(()))).await?;
+    eventually("a right endpoint gets the request", async || {
+        Ok(rig.endpoint.heard_a_request().then_some(()))
+    })
+    .await?;
     call.abort();
     println!("{} wrong certificates of callees: each refused and counted", rows.len());
     Ok(())

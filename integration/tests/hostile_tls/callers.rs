@@ -39,7 +39,12 @@ async fn a_caller_with_a_wrong_certificate_gets_an_alert_and_its_reason_is_count
         ensure!(long || matches!(came, Seen::Alert(_)), "row {:?}: {came:?}", row.name);
         eventually("it is counted by its reason", async || {
             let now = refused(&world.api, "destination", row.reason).await?;
-            ensure!(now == before + 1.0, "{} was {before} and is {now}\n{}", row.reason, last_refusal(&world));
+            ensure!(
+                now == before + 1.0,
+                "{} was {before} and is {now}\n{}",
+                row.reason,
+                last_refusal(&world)
+            );
             Ok(Some(()))
         })
         .await
@@ -73,7 +78,12 @@ async fn another_version_protocol_or_no_certificate_is_refused_and_counted() -> 
     let rows = [
         // TLS 1.2 is what renegotiation needs.
         wrong("TLS 1.2 only", caller(good()?, &[&TLS12], &[WEFT])?, version, "incompatible"),
-        wrong("no certificate", caller(None, &[&TLS13], &[WEFT])?, &[Seen::Alert(Alert::CertificateRequired)], "no_certificate"),
+        wrong(
+            "no certificate",
+            caller(None, &[&TLS13], &[WEFT])?,
+            &[Seen::Alert(Alert::CertificateRequired)],
+            "no_certificate",
+        ),
         wrong(
             "an unknown protocol",
             caller(good()?, &[&TLS13], &[b"http/1.1"])?,
@@ -147,7 +157,11 @@ async fn bytes_that_are_no_handshake_are_ended_at_once_and_half_of_one_in_time()
                 Ok(Some(()))
             })
             .await?;
-            ensure!(refused(&world.api, "destination", reason).await? >= 1.0, "row {name:?}: {}", last_refusal(&world));
+            ensure!(
+                refused(&world.api, "destination", reason).await? >= 1.0,
+                "row {name:?}: {}",
+                last_refusal(&world)
+            );
         }
         world.good().await?;
         world.only_good(1).with_context(|| format!("row {name:?}"))?;

@@ -47,7 +47,12 @@ impl GoodCaller {
         let (failures, slowest) = self.task.await?;
         let made = self.made.load(Ordering::Relaxed);
         println!("{what}: {made} good calls, {} failed, the slowest took {slowest:?}", failures.len());
-        ensure!(failures.is_empty(), "{what}: {} of {made} good calls failed: {:?}", failures.len(), failures.first());
+        ensure!(
+            failures.is_empty(),
+            "{what}: {} of {made} good calls failed: {:?}",
+            failures.len(),
+            failures.first()
+        );
         Ok(made)
     }
 }

@@ -49,7 +49,10 @@ impl World {
     pub(crate) fn only_good(&self, count: usize) -> Result<()> {
         let heads = self.app.take();
         let good = heads.iter().filter(|head| head.starts_with("GET /good HTTP/1.1\r\n")).count();
-        anyhow::ensure!(good == count && heads.len() == count, "expected {count} good ones at the application: {heads:?}");
+        anyhow::ensure!(
+            good == count && heads.len() == count,
+            "expected {count} good ones at the application: {heads:?}"
+        );
         Ok(())
     }
 }

@@ -89,6 +89,18 @@ impl Proxy {
         Self::of(Arc::new(shared), sockets)
     }
 
+    /// The same that takes so many connections and requests whatever the pressure.
+    pub(super) fn always_taking(
+        authority: &TestAuthority,
+        path: &str,
+        settings: Settings,
+        always: usize,
+    ) -> Self {
+        let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
+        shared.overload.always = always;
+        Self::of(Arc::new(shared), sockets)
+    }
+
     fn of(shared: Arc<Shared>, sockets: Sockets) -> Self {
         let records = Rc::new(Records::default());
         let serving = worker::serve(shared.clone(), sockets, records.clone());
@@ -161,12 +173,14 @@ pub(super) fn prepare(
     let (mut sockets, bound) = crate::sockets::bind(&settings).unwrap();
     let svids = SvidSource::new();
     svids.set(authority.svid(path), bundles);
+    let mut overload = Overload::new(1000);
+    overload.always = 0;
     let shared = Shared {
         demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
         telemetry: Telemetry::new(&settings).unwrap(),
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),
-        overload: Overload::new(1000),
+        overload,
         files: FileLimit::of(u64::MAX),
         svids,
         bound,
