@@ -8,7 +8,6 @@ mod graceful;
 mod http2;
 mod listings;
 mod registry;
-mod rotation;
 mod settings;
 mod slow;
 mod tokens;

@@ -12,8 +12,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use weft_http::http2::Side;
 use weft_model::Protocol;
@@ -124,19 +122,18 @@ async fn serve_http(
 ) {
     let closed = guard.closed();
     let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
-    let service = service_fn(move |request| http::serve(origin.clone(), request));
-    let ended = match spoken {
+    match spoken {
         // Who has something to ask has asked by now.
-        Spoken::Nothing | Spoken::Silent => return,
+        Spoken::Nothing | Spoken::Silent => {}
         Spoken::Http2 => {
             let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
-            worker.server.http2(stream, report, service, closed).await
+            if let Err(error) = worker.server.http2(stream, report, origin, closed).await {
+                let error = crate::http::call::chain(&error);
+                tracing::debug!(%peer, error, "a caller's connection ended");
+            }
         }
-        // What is no HTTP either gets hyper's 400.
-        Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %crate::http::call::chain(&error), "a caller's connection ended");
+        // What is no HTTP either gets its 400.
+        Spoken::Http1 | Spoken::Opaque => worker.server.http1(stream, origin, closed).await,
     }
 }
 

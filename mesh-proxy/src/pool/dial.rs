@@ -35,6 +35,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::tcp::socket;
 use crate::telemetry::{Count, Level};
+use crate::vanish::{self, Line, Watch, Way};
 
 /// Why there is no connection. Cheap to clone: everybody who waited for it gets one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,6 +93,7 @@ pub(crate) struct Dialer {
     http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
     tls: Configs,
+    watch: Rc<Watch>,
     /// For hops that go through a stream of another pool.
     pools: Weak<Pools>,
 }
@@ -111,7 +113,12 @@ impl Dialer {
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
-        Self { shared, http1, http2, tls: Configs::default(), pools }
+        let watch = Rc::new(Watch::new(shared.settings.timeouts.connect));
+        Self { shared, http1, http2, tls: Configs::default(), watch, pools }
+    }
+
+    pub(super) fn watch(&self) -> Rc<Watch> {
+        self.watch.clone()
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -131,7 +138,10 @@ impl Dialer {
         let guard = (counted, OpenConnection::new(&self.shared, &hop));
         match &hop {
             Hop::App(address) => self.http1_on(TokioIo::new(self.tcp(&[*address]).await?.0), guard).await,
-            Hop::Plain(addresses) => self.http1_on(TokioIo::new(self.tcp(addresses).await?.0), guard).await,
+            Hop::Plain(addresses) => {
+                let (tcp, _) = self.watched(addresses).await?;
+                self.http1_on(TokioIo::new(tcp), guard).await
+            }
             Hop::Inside { addresses, identity, authority } => {
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
                 self.http1_on(io, (guard, stream)).await
@@ -165,25 +175,26 @@ impl Dialer {
         match &hop {
             Hop::App(address) => {
                 let (tcp, peer) = self.tcp(&[*address]).await?;
-                self.http2_on(tcp, peer, Alpn::None, 0, guard).await
+                self.http2_on(tcp, (peer, None), Alpn::None, 0, guard).await
             }
             Hop::Plain(addresses) => {
-                let (tcp, peer) = self.tcp(addresses).await?;
-                self.http2_on(tcp, peer, Alpn::None, 0, guard).await
+                let (tcp, peer) = self.watched(addresses).await?;
+                let end = (peer, Some(tcp.line()));
+                self.http2_on(tcp, end, Alpn::None, 0, guard).await
             }
             Hop::Mesh { addresses, identity, .. } => {
-                let (tcp, peer) = self.tcp(addresses).await?;
+                let (tcp, peer) = self.watched(addresses).await?;
+                let end = (peer, Some(tcp.line()));
+                socket::give_up_unacknowledged(tcp.socket());
                 let connected = self.tls.connect(&self.shared, identity, tcp, peer).await;
                 let (tls, alpn, generation) = connected.inspect_err(|_| self.count_failure())?;
-                self.http2_on(tls, peer, alpn, generation, guard).await
+                self.http2_on(tls, end, alpn, generation, guard).await
             }
             Hop::Inside { addresses, identity, authority } => {
                 let generation = self.generation();
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                let connection = self
-                    .http2_on(TokioIo::new(io), stream.peer(), Alpn::None, generation, (guard, stream))
-                    .await?;
-                Ok(connection)
+                let end = (stream.peer(), stream.line());
+                self.http2_on(TokioIo::new(io), end, Alpn::None, generation, (guard, stream)).await
             }
         }
     }
@@ -191,7 +202,7 @@ impl Dialer {
     async fn http2_on<I>(
         &self,
         io: I,
-        peer: SocketAddr,
+        (peer, line): (SocketAddr, Option<Arc<Line>>),
         alpn: Alpn,
         generation: u64,
         guard: impl Sized + 'static,
@@ -224,10 +235,38 @@ impl Dialer {
             retires: now + self.settings().timeouts.connection_age.mul_f64(rand::random_range(0.8..1.2)),
             streams: Cell::new(0),
             used: Cell::new(now),
+            line,
         }))
     }
 
-    /// A plain TCP connection.
+    /// A TCP connection to an endpoint, under watch.
+    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(vanish::Watched, SocketAddr), DialError> {
+        let (tcp, peer, way) = self.endpoint(addresses).await?;
+        Ok((self.watch.follow(tcp, &way), peer))
+    }
+
+    /// A TCP connection to an endpoint. Nobody's answer in time is held against the way to it.
+    pub(crate) async fn endpoint(
+        &self,
+        addresses: &Rc<[SocketAddr]>,
+    ) -> Result<(TcpStream, SocketAddr, Rc<Way>), DialError> {
+        let way = self.watch.way(addresses);
+        let connected = self.tcp(addresses).await;
+        match &connected {
+            Ok((tcp, _)) => {
+                way.heard();
+                socket::keep_alive(tcp);
+            }
+            Err(error) if error.kind == DialKind::Timeout && way.unheard() => {
+                self.shared.telemetry.add(Count::Unheard, 1);
+                tracing::warn!(?addresses, "an endpoint's host does not answer: others are preferred");
+            }
+            Err(_) => {}
+        }
+        connected.map(|(tcp, peer)| (tcp, peer, way))
+    }
+
+    /// A TCP connection, whose other end the kernel knows best: to the local application.
     pub(crate) async fn tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
         let connected = socket::connect(addresses, self.settings().timeouts.connect).await;
         self.shared.telemetry.add(Count::UpstreamConnects, 1);
