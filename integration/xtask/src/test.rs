@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, process, tools};
+use crate::{cache, process, simulate, tools};
 
 /// `cargo xtask test`.
 #[derive(clap::Args)]
@@ -40,6 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     command.args(args.filter.iter()).envs(variables).env("WEFT_REAL_REPORT", report.path());
     command.env("WEFT_BIN", target_directory()?.join("debug"));
+    if std::env::var_os(simulate::SEEDS).is_none() {
+        command.env(simulate::SEEDS, simulate::IN_TESTS);
+    }
     let sum = counted(&mut command)?;
 
     real_servers(report.path(), &missing)?;
