@@ -23,7 +23,8 @@ impl World {
         }
         self.script(registry);
         self.nudge(registry);
-        let wait = self.dice.script.millis(20, 4_000);
+        let quiet = self.truths[registry].quiet;
+        let wait = self.dice.script.millis(20, quiet);
         self.after(wait, Event::Script { registry });
     }
 
