@@ -28,6 +28,7 @@ mod sockets;
 mod state;
 mod tcp;
 mod telemetry;
+mod vanish;
 mod worker;
 
 use std::process::ExitCode;

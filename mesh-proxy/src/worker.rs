@@ -14,6 +14,7 @@ mod tracker;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,13 +37,14 @@ use crate::balance::outlier::OutlierPolicy;
 use crate::config::ProxyConfig;
 use crate::demand::Answer;
 use crate::http::call::Ledger;
+use crate::http::failure::Failure;
 use crate::http::serve::Server;
 use crate::pool::{Dialer, Pools};
-use crate::record::Record;
+use crate::record::{Record, ResponseFlag};
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
-use crate::telemetry::Level;
-use crate::{inbound, outbound};
+use crate::telemetry::{Level, Message};
+use crate::{inbound, outbound, vanish};
 
 /// How often connections and services that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -105,6 +107,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn 
     }
     tokio::task::spawn_local(sweep(Rc::downgrade(&worker)));
     tokio::task::spawn_local(relief::relieve(Rc::downgrade(&worker)));
+    let watch = Rc::downgrade(worker.pools.watch());
+    tokio::task::spawn_local(vanish::run(watch, worker.shared.clone()));
     worker.until_drained().await;
     Ok(())
 }
@@ -207,7 +211,7 @@ impl Worker {
             used || Rc::strong_count(cluster) > 1
         });
         for cluster in self.clusters.borrow().values() {
-            let (before, after) = cluster.count_ejected(now());
+            let (before, after) = cluster.count_out(now());
             for _ in before..after {
                 self.shared.telemetry.rise(Level::Ejected);
             }
@@ -215,6 +219,16 @@ impl Worker {
                 self.shared.telemetry.fall(Level::Ejected);
             }
         }
+    }
+
+    /// Counts and logs a failure that is one of a message's form: `peer`'s request, or the response to it.
+    pub(crate) fn malformed(&self, failure: &Failure, peer: SocketAddr) {
+        let Some(kind) = failure.malformed else { return };
+        let (message, peer) = match failure.flag {
+            ResponseFlag::DownstreamProtocolError => (Message::Request, Some(peer)),
+            _ => (Message::Response, None),
+        };
+        self.shared.telemetry.malformed(message, kind, peer, &failure.detail);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -111,7 +112,8 @@ struct Stored {
 /// The tokens of a state directory.
 pub struct JoinTokens {
     directory: StateDir,
-    pin: RootPin,
+    // Another one once a new root signs.
+    pin: Mutex<RootPin>,
 }
 
 impl JoinTokens {
@@ -122,7 +124,12 @@ impl JoinTokens {
     pub fn open(state_dir: &Path, pin: RootPin) -> Result<Self, StateError> {
         let directory = StateDir::open(state_dir)?.directory("tokens")?;
         directory.directory(USED)?;
-        Ok(Self { directory, pin })
+        Ok(Self { directory, pin: Mutex::new(pin) })
+    }
+
+    /// What new tokens pin from now on: the root that the control plane presents.
+    pub fn set_pin(&self, pin: RootPin) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
     }
 
     /// Makes a token for one identity. It is on disk, hashed, before it is returned.
@@ -142,7 +149,7 @@ impl JoinTokens {
             return Err(TokenError::Reserved(identity.clone()));
         }
         self.forget_old(now)?;
-        let token = JoinToken::random(self.pin);
+        let token = JoinToken::random(*self.pin.lock().unwrap_or_else(PoisonError::into_inner));
         let secret_sha256 = hex::encode(token.secret_hash());
         let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
         let text = serde_json::to_string(&stored)

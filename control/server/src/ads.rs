@@ -23,6 +23,7 @@ use weft_xds::{Stream, StreamSettings};
 
 use crate::conduct::{Conduct, TooFast};
 use crate::counters::Counters;
+use crate::expelled::Expelled;
 use crate::proxies::{Presence, Proxies, SharedStream, lock};
 use crate::publish::Publication;
 use crate::readiness::{Phase, stopping};
@@ -40,6 +41,7 @@ pub(crate) struct Ads {
     pub(crate) room: Shares<SpiffeId>,
     pub(crate) limits: LimitSettings,
     pub(crate) stalled: Stalled,
+    pub(crate) expelled: Expelled,
 }
 
 #[tonic::async_trait]
@@ -76,6 +78,10 @@ impl Ads {
     /// A place for one more stream on this connection.
     fn place(&self, peer: &PeerIdentity, id: SpiffeId) -> Result<Place<SpiffeId>, Status> {
         let remote = peer.remote;
+        if !self.expelled.may_return(peer) {
+            let message = "streams of this client were ended for its errors too often; come back later";
+            return Err(self.refuse("expelled_before", Status::resource_exhausted(message)));
+        }
         if !peer.connection.may_open() {
             tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
             peer.connection.close();
@@ -93,6 +99,12 @@ impl Ads {
                 self.refuse("too_many_of_identity", Status::resource_exhausted(message))
             }
         })
+    }
+
+    /// As `refuse`, and it is remembered who it was.
+    fn expel(&self, peer: &PeerIdentity, reason: &'static str, status: Status) -> Status {
+        self.expelled.note(peer);
+        self.refuse(reason, status)
     }
 
     /// Counts and hands on.
@@ -175,7 +187,7 @@ impl Session {
             // A connection that says nothing is not kept.
             let Ok(request) = timeout(FIRST_REQUEST, self.requests.message()).await else {
                 let status = Status::deadline_exceeded("no request came on the new stream");
-                return Err(self.ads.refuse("no_request", status));
+                return Err(self.ads.expel(&self.peer, "no_request", status));
             };
             let Some(request) = self.readable(request)? else { return Ok(None) };
             self.on_request(request)?;
@@ -195,7 +207,7 @@ impl Session {
                 () = over(overdue) => {
                     tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
                     let status = Status::deadline_exceeded("a response was not acknowledged in time");
-                    return Err(self.ads.refuse("not_acknowledged", status));
+                    return Err(self.ads.expel(&self.peer, "not_acknowledged", status));
                 }
                 changed = self.ads.state.changed() => match changed {
                     Ok(()) => self.on_publication(),
@@ -213,7 +225,7 @@ impl Session {
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
             tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
-            self.ads.refuse("too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
+            self.ads.expel(&self.peer, "too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
         })?;
         // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
         match &request.error_detail {
@@ -236,7 +248,7 @@ impl Session {
             tracing::warn!(proxy = self.name(), %error, "a stream was ended");
             let code = Code::from(error.code());
             let reason = if code == Code::ResourceExhausted { "limit" } else { "protocol" };
-            self.ads.refuse(reason, Status::new(code, error.to_string()))
+            self.ads.expel(&self.peer, reason, Status::new(code, error.to_string()))
         })?;
         if self.presence.is_none() {
             self.presence = Some(self.admit()?);
@@ -271,7 +283,7 @@ impl Session {
             let proved = self.peer.id.as_ref().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(remote = %self.peer.remote, proved, said = %node, "a proxy says that it is another");
             let status = Status::permission_denied("node.id is not of the client certificate's identity");
-            return Err(self.ads.refuse("another_identity", status));
+            return Err(self.ads.expel(&self.peer, "another_identity", status));
         }
         tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy is connected");
         Ok(self.ads.proxies.enter(node, &self.peer, Arc::clone(&self.stream)))
@@ -291,6 +303,7 @@ impl Session {
             Code::Cancelled | Code::Unknown | Code::Unavailable => {}
             _ => {
                 self.ads.counters.refused_streams.add("message");
+                self.ads.expelled.note(&self.peer);
                 tracing::warn!(proxy = self.name(), %status, "a stream was ended: a request can't be read");
             }
         })

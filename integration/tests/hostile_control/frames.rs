@@ -155,10 +155,12 @@ async fn a_half_message_is_waited_for_ten_seconds_and_unknown_fields_are_not_kep
     let mut raw = Raw::open(&evil, None).await?;
     let (response, mut body) = raw.stream(&[]).await?;
     body.send_data(framed(0, request.len(), &request), false)?;
-    ensure!(response.await?.status() == 200);
+    let response = response.await?;
+    ensure!(response.status() == 200);
     eventually("it is connected", async || {
         let said = world.mesh.admin("/v1/proxies").await?;
-        ensure!(said.to_string().contains("~fat"), "{said}");
+        let log = || std::fs::read_to_string(world.mesh.path().join("control.log")).unwrap_or_default();
+        ensure!(said.to_string().contains("~fat"), "{said}, {}", log());
         ensure!(said.to_string().len() < 4096, "its metadata is kept");
         Ok(Some(()))
     })
@@ -172,7 +174,7 @@ async fn who_gives_no_window_loses_the_connection() -> Result<()> {
     let mut raw = Raw::open(&evil, Some(0)).await?;
     let (_response, mut body) = raw.stream(&[]).await?;
     body.send_data(subscription(&evil.node("shut")), false)?;
-    world.counted(REFUSED, "not_read", 0.0).await?;
+    world.counted(REFUSED, "not_read", 0.0).await.context("no window at all")?;
     eventually("the connection is closed", async || Ok(raw.connection.is_finished().then_some(()))).await?;
     // With a window for one response, and never more.
     let mut raw = Raw::open(&evil, Some(64)).await?;
@@ -194,6 +196,8 @@ async fn streams_that_are_opened_and_reset_cost_their_connection() -> Result<()>
                 Ok((_response, mut body)) => body.send_reset(Reason::CANCEL),
                 Err(error) => return error,
             }
+            // The connection's task has the same thread.
+            tokio::task::yield_now().await;
         }
     });
     ended.await.context("it goes on for ever")?;

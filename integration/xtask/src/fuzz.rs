@@ -111,7 +111,8 @@ impl Place {
     }
 
     fn start(&self, target: &str, seconds: u32) -> Result<Run> {
-        let [found, failures] = ["found", "failures"].map(|kind| self.target_directory.join(kind).join(target));
+        let [found, failures] =
+            ["found", "failures"].map(|kind| self.target_directory.join(kind).join(target));
         for folder in [&found, &failures] {
             std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
@@ -159,7 +160,8 @@ impl Run {
     fn explain(&self, log: &str) {
         let lines: Vec<&str> = log.lines().collect();
         println!("{}", lines[lines.len().saturating_sub(30)..].join("\n"));
-        let input = log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
+        let input =
+            log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
         if let Some(input) = input.map(Path::new) {
             println!("replay it: cargo xtask fuzz {} --replay {}", self.target, input.display());
             println!("then keep it: integration/fuzz/corpus/{}/", self.target);

@@ -8,22 +8,36 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use weft_http::Refused;
 
 use crate::http::call::Call;
 use crate::http::exec::{self, Took};
-use crate::http::progress::Running;
+use crate::http::http1::WireError;
+use crate::http::incoming::Incoming;
 use crate::http::replay::ReplayBody;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The connection it came from did.
+    /// The HTTP/2 connection it came from did.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// The HTTP/1 connection it came from did.
+    #[error(transparent)]
+    Http1(#[from] WireError),
     /// The request was sent elsewhere meanwhile.
     #[error("the request was sent to another endpoint")]
     Superseded,
+}
+
+impl BodyError {
+    /// What was wrong with the message, where something was.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Http1(WireError::Refused(refused)) => Some(*refused),
+            _ => None,
+        }
+    }
 }
 
 /// What is sent to an endpoint.
@@ -69,8 +83,6 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     source: Source,
     call: Option<Box<Call>>,
-    /// Keeps the connection from looking idle.
-    running: Option<Running>,
 }
 
 #[derive(Debug)]
@@ -97,13 +109,7 @@ impl ResponseBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, call: None, running: None }
-    }
-
-    /// Hands over the count of its request.
-    pub(crate) fn counted(mut self, running: Option<Running>) -> Self {
-        self.running = running;
-        self
+        Self { source, call: None }
     }
 
     /// Hands over the call, which ends with this body.
@@ -165,7 +171,7 @@ impl Body for ResponseBody {
                 if let Some(call) = this.call.take() {
                     call.broken(&error);
                 }
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use crate::http::body::BodyError;
 use crate::http::exec;
 use crate::http::failure::Failure;
 use crate::http::headers;
@@ -42,7 +43,15 @@ impl Call {
     /// Starts the clock.
     pub(crate) fn new(ledger: Rc<dyn Ledger>, record: Record) -> Box<Self> {
         ledger.started();
-        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, place: None, ended: false })
+        Box::new(Self {
+            ledger,
+            started: Instant::now(),
+            record,
+            body: None,
+            lease: None,
+            place: None,
+            ended: false,
+        })
     }
 
     /// Whose bytes are the ones received.
@@ -106,10 +115,12 @@ impl Call {
     }
 
     /// The endpoint broke off in the middle of the response.
-    pub(crate) fn broken(mut self: Box<Self>, error: &hyper::Error) {
-        self.flag(ResponseFlag::UpstreamConnectionTermination, || {
-            format!("the response broke off: {}", chain(error))
-        });
+    pub(crate) fn broken(mut self: Box<Self>, error: &BodyError) {
+        let flag = match error.refused() {
+            Some(_) => ResponseFlag::UpstreamProtocolError,
+            None => ResponseFlag::UpstreamConnectionTermination,
+        };
+        self.flag(flag, || format!("the response broke off: {}", chain(error)));
         self.end();
     }
 
@@ -163,7 +174,7 @@ impl std::fmt::Debug for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
-            // hyper dropped the handler: the client reset the stream or closed the connection.
+            // The handler was dropped: the client reset the stream or closed the connection.
             self.left("the client left before the response");
             self.end();
         }

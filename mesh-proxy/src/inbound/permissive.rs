@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use weft_http::http2::Side;
 use weft_model::Protocol;
@@ -28,9 +26,13 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usi
         let inbound = worker.shared.settings.inbound.get(index);
         inbound.is_some_and(|inbound| inbound.protocol == Protocol::Http1)
     };
-    crate::worker::accept(&worker, listener, tracker, || speaks_http1, move |stream, peer, guard| {
-        serve(serving.clone(), index, stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || speaks_http1,
+        move |stream, peer, guard| serve(serving.clone(), index, stream, peer, guard),
+    )
     .await;
 }
 
@@ -62,17 +64,14 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
         }
         Ok(Spoken::Nothing | Spoken::Silent) => {}
         Ok(spoken) => {
-            let service =
-                service_fn(move |request| http::serve(connection.clone(), Some(port.clone()), request));
-            let ended = match spoken {
-                Spoken::Http2 => {
-                    let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
-                    worker.server.http2(stream, report, service, closed).await
+            let service = http::Streams { connection, fixed: Some(port) };
+            if spoken == Spoken::Http2 {
+                let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+                if let Err(error) = worker.server.http2(stream, report, service, closed).await {
+                    tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
                 }
-                _ => worker.server.http1(TokioIo::new(stream), service, closed).await,
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
+            } else {
+                worker.server.http1(stream, service, closed).await;
             }
         }
         Err(error) => tracing::debug!(%peer, %error, "a connection broke before its first byte"),

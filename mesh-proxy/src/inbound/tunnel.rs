@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ::http::HeaderValue;
-use hyper::service::service_fn;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +24,7 @@ use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, http};
 use crate::record::Reporter;
 use crate::shared::Shared;
+use crate::tcp::socket;
 use crate::telemetry::{Level, Refused};
 use crate::worker::{Guard, Worker};
 
@@ -33,9 +33,13 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.inbound.clone();
     let acceptors = Rc::new(Acceptors::default());
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, || false, move |stream, peer, guard| {
-        serve(serving.clone(), acceptors.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || false,
+        move |stream, peer, guard| serve(serving.clone(), acceptors.clone(), stream, peer, guard),
+    )
     .await;
 }
 
@@ -48,6 +52,7 @@ async fn serve(
 ) {
     worker.shared.telemetry.rise(Level::TunnelConnections);
     let local = stream.local_addr().ok();
+    socket::give_up_unacknowledged(&stream);
     if let Some(secured) = secure(&worker, &acceptors, stream, peer).await {
         let closed = guard.closed();
         let own = worker.own_id();
@@ -61,7 +66,7 @@ async fn serve(
             guard: Rc::new(guard),
             worker: worker.clone(),
         });
-        let service = service_fn(move |request| http::serve(connection.clone(), None, request));
+        let service = http::Streams { connection, fixed: None };
         let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
         if let Err(error) = worker.server.http2(secured.stream, report, service, closed).await {
             tracing::debug!(%peer, error = %chain(&error), "a proxy's connection ended");

@@ -12,8 +12,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use weft_http::http2::Side;
 use weft_model::Protocol;
@@ -36,7 +34,8 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
     };
     let cluster = worker.cluster(&wanted);
     let expects = cluster.clone();
-    let speaks_http1 = move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
+    let speaks_http1 =
+        move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
     crate::worker::accept(&worker, listener, tracker, speaks_http1, move |stream, peer, guard| {
@@ -49,9 +48,13 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
 pub(crate) async fn accept_http(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, || true, move |stream, peer, guard| {
-        serve_by_host(serving.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || true,
+        move |stream, peer, guard| serve_by_host(serving.clone(), stream, peer, guard),
+    )
     .await;
 }
 
@@ -119,19 +122,18 @@ async fn serve_http(
 ) {
     let closed = guard.closed();
     let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
-    let service = service_fn(move |request| http::serve(origin.clone(), request));
-    let ended = match spoken {
+    match spoken {
         // Who has something to ask has asked by now.
-        Spoken::Nothing | Spoken::Silent => return,
+        Spoken::Nothing | Spoken::Silent => {}
         Spoken::Http2 => {
             let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
-            worker.server.http2(stream, report, service, closed).await
+            if let Err(error) = worker.server.http2(stream, report, origin, closed).await {
+                let error = crate::http::call::chain(&error);
+                tracing::debug!(%peer, error, "a caller's connection ended");
+            }
         }
-        // What is no HTTP either gets hyper's 400.
-        Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %crate::http::call::chain(&error), "a caller's connection ended");
+        // What is no HTTP either gets its 400.
+        Spoken::Http1 | Spoken::Opaque => worker.server.http1(stream, origin, closed).await,
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) use http1::Http1;
 pub(crate) use http2::{Alpn, Stream};
 
 use crate::balance::target::InFlight;
+use crate::vanish::Watch;
 
 /// How a peer is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,6 +60,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Pools {
     dialer: Rc<Dialer>,
+    watch: Rc<Watch>,
     pools: RefCell<HashMap<Hop, Rc<Pool>>>,
 }
 
@@ -87,7 +89,12 @@ pub(crate) enum Held {
 impl Pools {
     /// No connections yet.
     pub(crate) fn new(dialer: Rc<Dialer>) -> Self {
-        Self { dialer, pools: RefCell::default() }
+        Self { watch: dialer.watch(), dialer, pools: RefCell::default() }
+    }
+
+    /// What looks after the connections to endpoints.
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        &self.watch
     }
 
     /// What opens the connections.
@@ -122,6 +129,7 @@ impl Pools {
 
     fn close_unused(&self, now: Instant, idle: std::time::Duration) {
         let generation = self.dialer.generation();
+        self.watch.sweep();
         self.pools.borrow_mut().retain(|_, pool| {
             let unused = Rc::strong_count(pool) == 1;
             pool.http1.sweep(now, idle);

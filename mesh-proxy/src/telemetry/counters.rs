@@ -26,6 +26,8 @@ pub(crate) enum Count {
     UpstreamConnects,
     /// Such connections that failed.
     UpstreamConnectFailures,
+    /// Endpoints that took no connection or whose host stopped acknowledging.
+    Unheard,
 }
 
 /// What was refused, and the limit that was reached.
@@ -66,7 +68,7 @@ pub(crate) enum Level {
 
 impl Count {
     /// All, with name and help, in the order of the enum.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 6] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::Retries, "weft_retries_total", "Attempts beyond the first."),
         (Self::RetriesRefused, "weft_retries_refused_total", "Retries that the retry budget did not allow."),
         (Self::Ejections, "weft_ejections_total", "Endpoints that were ejected for failing."),
@@ -85,6 +87,7 @@ impl Count {
             "weft_upstream_connect_failures_total",
             "Connections to endpoints or the local application that failed.",
         ),
+        (Self::Unheard, "weft_unheard_total", "Times that an endpoint was not heard any more."),
     ];
 }
 
@@ -113,7 +116,11 @@ impl Level {
         (Self::UpstreamConnections, "weft_upstream_connections", "Open connections to endpoints."),
         (Self::AppConnections, "weft_app_connections", "Open connections to the local application."),
         (Self::Active, "weft_active", "Requests and TCP connections in progress."),
-        (Self::Ejected, "weft_ejected_endpoints", "Endpoints that are ejected now, summed over the workers."),
+        (
+            Self::Ejected,
+            "weft_ejected_endpoints",
+            "Endpoints that are ejected or not heard now, summed over the workers.",
+        ),
     ];
 }
 

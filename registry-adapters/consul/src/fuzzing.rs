@@ -26,7 +26,9 @@ impl Answers {
 
     /// Takes a list of services. `false`: it is not one.
     pub fn list(&mut self, json: &[u8], filtered: bool, told: bool) -> (bool, Option<RegistryEvent>) {
-        let Ok(list) = serde_json::from_slice::<HashMap<String, Vec<String>>>(json) else { return (false, None) };
+        let Ok(list) = serde_json::from_slice::<HashMap<String, Vec<String>>>(json) else {
+            return (false, None);
+        };
         let names: BTreeSet<&str> = list.keys().map(String::as_str).collect();
         let listed = self.view.on_list(&None, &names, Sight::of_list(&names, filtered, &None, told));
         (true, self.view.on_gone(&listed.gone))

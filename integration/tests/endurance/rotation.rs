@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use weft_identity::{Credentials, Svid, TrustBundle, TrustBundles};
 use weft_integration::{Mesh, MeshPlan, Process, ProxyPlan, eventually, free_port};
 
-use crate::world::{Shop, none_failed, shop_with};
+use crate::world::{Shop, Traffic, lasts};
 
 const SHORT: &str = "[ca]\nleaf_ttl = \"10s\"\n";
 
@@ -77,13 +77,13 @@ async fn restart(shop: &mut Shop, more: String) -> Result<()> {
     anyhow::ensure!(status.success(), "{status}");
     shop.mesh.change_plan(|plan| plan.more = more);
     shop.mesh.start_control().await?;
-    shop.mesh.in_sync(2).await
+    shop.mesh.in_sync(4).await
 }
 
 /// Waits until both proxies trust so many roots.
 async fn trust(shop: &Shop, roots: usize) -> Result<()> {
     eventually("the proxies have the bundle", async || {
-        for proxy in shop.api.iter().chain([&shop.web]) {
+        for proxy in shop.proxies() {
             let dump: serde_json::Value = serde_json::from_str(&proxy.admin("/config_dump").await?.1)?;
             let trust = &dump["identity"]["trust"][0]["roots"];
             anyhow::ensure!(*trust == roots, "{trust} roots");
@@ -96,13 +96,13 @@ async fn trust(shop: &Shop, roots: usize) -> Result<()> {
 #[tokio::test]
 async fn a_new_root_under_load_costs_no_call_and_the_old_one_is_refused_after_it() -> Result<()> {
     let plan = MeshPlan { more: SHORT.to_owned(), ..MeshPlan::default() };
-    let mut shop = shop_with(plan, &["v1"], "http1", "").await?;
+    let mut shop = Shop::open(plan).await?;
     let tunnel = shop.api.first().context("a proxy")?.tunnel;
     let (old, new) = (shop.mesh.state().join("ca"), new_pair(shop.mesh.path()).await?);
     let (old_root, new_root) = (old.join("root.pem"), new.join("root.pem"));
     let both = [old_root.clone(), new_root.clone()];
     let papers = day_long_certificate(&old).await?;
-    let load = shop.load();
+    let traffic = Traffic::start(&shop.web).await?;
 
     restart(&mut shop, format!("{SHORT}extra_roots = [{new_root:?}]\n")).await?;
     trust(&shop, 2).await?;
@@ -114,10 +114,11 @@ async fn a_new_root_under_load_costs_no_call_and_the_old_one_is_refused_after_it
     trust(&shop, 2).await?;
     knock(tunnel, &papers, &both).await.context("the old root still counts")?;
     // The last old leaf is over.
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    lasts(Duration::from_secs(11)).await;
     restart(&mut shop, format!("{SHORT}{own}")).await?;
     trust(&shop, 1).await?;
-    none_failed(load, "a new root").await?;
+    traffic.meets(200).await?;
+    traffic.unharmed("root added, new issuer used, old root removed", "").await?;
 
     let refused =
         knock(tunnel, &papers, &both).await.err().context("a certificate of the old root was let in")?;
