@@ -10,7 +10,9 @@ use hyper::Request;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
-use weft_integration::{App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on};
+use weft_integration::{
+    App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on,
+};
 
 /// Before counting: connections are made, buffers are there.
 const WARM: u32 = 20;
@@ -21,7 +23,11 @@ const HOP: f64 = 7.0;
 const PAIR: f64 = 14.0;
 
 /// A count to two digits, or none where there is no strace.
-async fn calls_a_request(what: &str, proxies: &[&Proxy], send: impl AsyncFn() -> Result<()>) -> Result<Option<f64>> {
+async fn calls_a_request(
+    what: &str,
+    proxies: &[&Proxy],
+    send: impl AsyncFn() -> Result<()>,
+) -> Result<Option<f64>> {
     for _ in 0..WARM {
         send().await?;
     }
@@ -130,7 +136,8 @@ async fn a_pair_costs_at_most_fourteen_system_calls_a_call_over_http2() -> Resul
     let api = quiet_member(&mesh, &app, "http2").await?;
     let web = caller_of(&mesh, "api", "").await?;
     let entry = web.upstream("api");
-    let calls = over_http2("a pair with mTLS, HTTP/2 with a body", &[&web, &api], entry).await.context("calling")?;
+    let calls =
+        over_http2("a pair with mTLS, HTTP/2 with a body", &[&web, &api], entry).await.context("calling")?;
     ensure!(calls.is_none_or(|calls| calls <= PAIR), "{calls:?} system calls a call, at most {PAIR}");
     Ok(())
 }
