@@ -11,6 +11,7 @@ mod connect_roots;
 mod consul;
 mod consul_id;
 mod csr;
+mod flush;
 mod issuing;
 mod keys;
 mod limits;

@@ -6,12 +6,14 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use weft_identity::{CONTROL_PLANE_PATH, JoinToken, RootPin};
 use weft_model::SpiffeId;
 
+use crate::flush::Flush;
 use crate::state::{StateDir, StateError};
 
 /// Why a token was not made, listed or revoked.
@@ -112,6 +114,10 @@ struct Stored {
 pub struct JoinTokens {
     directory: StateDir,
     pin: RootPin,
+    /// Makes uses durable: many at a time, since one flush of the disk serves all that came before it.
+    flush: Flush,
+    /// When old tokens were last looked for, in Unix seconds.
+    tidied: AtomicU64,
 }
 
 impl JoinTokens {
@@ -122,7 +128,8 @@ impl JoinTokens {
     pub fn open(state_dir: &Path, pin: RootPin) -> Result<Self, StateError> {
         let directory = StateDir::open(state_dir)?.directory("tokens")?;
         directory.directory(USED)?;
-        Ok(Self { directory, pin })
+        let flush = Flush::of([directory.path(""), directory.path(USED)]);
+        Ok(Self { directory, pin, flush, tidied: AtomicU64::new(0) })
     }
 
     /// Makes a token for one identity. It is on disk, hashed, before it is returned.
@@ -141,7 +148,11 @@ impl JoinTokens {
         if identity.path() == CONTROL_PLANE_PATH || identity.path().is_empty() {
             return Err(TokenError::Reserved(identity.clone()));
         }
-        self.forget_old(now)?;
+        // Each look reads every token, so not with each one that is made.
+        if unix(now) >= self.tidied.load(Ordering::Relaxed) + TIDY_EVERY.as_secs() {
+            self.tidied.store(unix(now), Ordering::Relaxed);
+            self.forget_old(now)?;
+        }
         let token = JoinToken::random(self.pin);
         let secret_sha256 = hex::encode(token.secret_hash());
         let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
@@ -214,8 +225,9 @@ impl JoinTokens {
     pub fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
         let identity = self.check(token, now)?;
         let name = file_of(token.id());
-        match self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)? {
-            true => Ok(identity),
+        let taken = self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)?;
+        match taken {
+            true => self.flush.wait().map(|()| identity).map_err(|error| TokenError::from(error).into()),
             false => Err(TokenRefusal::Used { id: token.id().to_owned(), identity }),
         }
     }
@@ -268,6 +280,7 @@ fn unix(time: SystemTime) -> u64 {
 const USED: &str = "used";
 /// A token is for joining now, not for keeping.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Where `benchmarks.json` and `benchmarks.md` are written.
-    #[arg(long, default_value = "target/bench")]
+    #[arg(long, global = true, default_value = "target/bench")]
     pub(crate) out: PathBuf,
 }
 
