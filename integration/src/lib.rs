@@ -12,6 +12,7 @@ mod ports;
 mod process;
 mod proxy;
 mod real;
+mod strace;
 
 pub use app::{App, AppKind};
 pub use client::{Answer, get, http1, http2};
@@ -21,6 +22,7 @@ pub use ports::free_port;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyPlan};
 pub use real::{ran_on, skipped, skipped_on};
+pub use strace::count_system_calls;
 
 use std::time::{Duration, Instant};
 

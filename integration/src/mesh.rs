@@ -117,6 +117,14 @@ impl Mesh {
         self.control.as_mut().context("the control plane does not run")
     }
 
+    /// The control plane's process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.control.as_ref().context("the control plane does not run")?.pid()
+    }
+
     /// SIGKILL to the control plane.
     ///
     /// # Errors
@@ -215,6 +223,14 @@ impl Mesh {
             false => Some(self.token(plan.identity()).await?),
         };
         Proxy::start(plan, &self.address(), token, self.path())
+    }
+
+    /// Starts a proxy with a join token that was made before: for who times the start alone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
+        Proxy::start(plan, &self.address(), Some(token), self.path())
     }
 
     /// An application with its proxy and its registration in one go: `<service>-<version>`, ready.

@@ -214,6 +214,11 @@ impl Proxy {
         found.unwrap_or_else(|| panic!("no upstream {service}")).1
     }
 
+    /// Its admin endpoint.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The port that is routed by `Host`.
     pub fn http(&self) -> SocketAddr {
         self.http

@@ -132,7 +132,11 @@ fn observed(admin: &Admin, now: SystemTime) -> Observed {
         ready: readiness::look(admin, now).missing.is_empty(),
         draining: admin.shared.drain.phase() != Phase::Serving,
         svid_failures: admin.identity.borrow().failures,
+        overload: admin.shared.overload.pressure().number(),
+        memory: admin.shared.overload.held(),
+        memory_limit: admin.shared.overload.limit,
         version: env!("CARGO_PKG_VERSION"),
+        tasks: admin.shared.telemetry.tasks(),
     }
 }
 

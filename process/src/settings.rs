@@ -5,6 +5,7 @@
 
 mod duration;
 mod flag;
+mod size;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use figment::providers::{Env, Format, Toml};
 use serde::de::DeserializeOwned;
 
 pub use duration::{duration, optional_duration};
+pub use size::optional_size;
 use flag::Flag;
 
 /// Why the settings can't be used. Each line says where, which key, and what was expected.

@@ -162,6 +162,14 @@ impl JoinTokens {
         Ok(token)
     }
 
+    /// What is stored of the unused token of this id.
+    ///
+    /// # Errors
+    /// When its file can't be read or is damaged.
+    pub fn record(&self, id: &str, now: SystemTime) -> Result<Option<TokenRecord>, TokenError> {
+        Ok(self.read("", id)?.map(|stored| stored.record(id.to_owned(), false, now)))
+    }
+
     /// All tokens that are remembered, used and expired ones too. Damaged files are left out; a use of one says so.
     ///
     /// # Errors
@@ -171,13 +179,7 @@ impl JoinTokens {
         for (prefix, used) in [("", false), ("used/", true)] {
             for id in self.ids(used)? {
                 let Ok(Some(stored)) = self.read(prefix, &id) else { continue };
-                let state = match used {
-                    true => TokenState::Used,
-                    false if stored.is_expired(now) => TokenState::Expired,
-                    false => TokenState::Unused,
-                };
-                let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(stored.expires);
-                records.push(TokenRecord { id, identity: stored.identity, expires, state });
+                records.push(stored.record(id, used, now));
             }
         }
         records.sort_by(|a, b| a.id.cmp(&b.id));
@@ -258,6 +260,16 @@ impl JoinTokens {
 }
 
 impl Stored {
+    fn record(self, id: String, used: bool, now: SystemTime) -> TokenRecord {
+        let state = match used {
+            true => TokenState::Used,
+            false if self.is_expired(now) => TokenState::Expired,
+            false => TokenState::Unused,
+        };
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires);
+        TokenRecord { id, identity: self.identity, expires, state }
+    }
+
     fn is_expired(&self, now: SystemTime) -> bool {
         unix(now) >= self.expires
     }

@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use weft_ca::{Authority, JoinTokens};
+use weft_ca::transport::Connections;
+use weft_ca::{Authority, CaCounts, JoinTokens};
 use weft_identity::SvidSource;
 use weft_model::{RegistryId, TrustDomain};
 
@@ -43,6 +44,14 @@ pub(crate) struct Admin {
     pub(crate) authority: Arc<Authority>,
     pub(crate) tokens: Arc<JoinTokens>,
     pub(crate) identity: SvidSource,
+    pub(crate) seen: Seen,
+}
+
+/// What the proxies' port counts.
+pub(crate) struct Seen {
+    /// Certificates and refusals.
+    pub(crate) counts: Arc<CaCounts>,
+    pub(crate) connections: Connections,
 }
 
 impl Admin {

@@ -3,25 +3,31 @@
 //! The protocol is `weft_xds::Stream`'s; here are its shell: the check that a proxy is who it says, the wait until
 //! this process knows enough to answer, and the select over requests and publications. A stream is pulled by its
 //! connection: nothing is spawned and nothing queued, so a slow client costs itself only. A stream ends with the
-//! certificate that opened it: the proxy comes back with its renewed one. It does not decide what is sent.
+//! certificate that opened it: the proxy comes back with its renewed one; and when its client asks too much or does not
+//! acknowledge (`conduct.rs`, `stalled.rs`). It does not decide what is sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status, Streaming};
-use weft_ca::transport::PeerIdentity;
+use weft_ca::transport::{InUse, PeerIdentity};
+use weft_ca::{Full, Place, Shares};
+use weft_model::SpiffeId;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use weft_xds::{Stream, StreamSettings};
 
+use crate::conduct::{Conduct, TooFast};
 use crate::counters::Counters;
 use crate::proxies::{Presence, Proxies, SharedStream, lock};
 use crate::publish::Publication;
 use crate::readiness::{Phase, stopping};
+use crate::settings::LimitSettings;
+use crate::stalled::{Stalled, Watch};
 
 /// The service; a clone serves the same.
 #[derive(Clone)]
@@ -30,8 +36,10 @@ pub(crate) struct Ads {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) proxies: Proxies,
     pub(crate) counters: Arc<Counters>,
-    /// Room for streams: `limits.streams`.
-    pub(crate) room: Arc<Semaphore>,
+    /// Room for streams: `limits.streams`, `limits.streams_per_identity`.
+    pub(crate) room: Shares<SpiffeId>,
+    pub(crate) limits: LimitSettings,
+    pub(crate) stalled: Stalled,
 }
 
 #[tonic::async_trait]
@@ -45,26 +53,52 @@ impl AggregatedDiscoveryService for Ads {
         let Some(peer) = request.extensions().get::<PeerIdentity>().cloned() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        if peer.id.is_none() {
-            self.counters.refused_streams.add(1);
+        let in_use = peer.connection.begin();
+        let Some(id) = peer.id.clone() else {
             tracing::warn!(remote = %peer.remote, "a stream without client certificate was refused");
-            return Err(Status::unauthenticated("a client certificate of the mesh is needed"));
-        }
-        let until = lapses(&peer, SystemTime::now());
-        if until.is_some_and(|until| until <= Instant::now()) {
-            self.counters.refused_streams.add(1);
-            return Err(lapsed());
-        }
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            self.counters.refused_streams.add(1);
-            tracing::warn!(remote = %peer.remote, "a stream was refused: limits.streams are open");
-            return Err(Status::resource_exhausted(
-                "this control plane has as many streams as limits.streams allows",
+            return Err(self.refuse(
+                "no_certificate",
+                Status::unauthenticated("a client certificate of the mesh is needed"),
             ));
         };
+        let until = lapses(&peer, SystemTime::now());
+        if until.is_some_and(|until| until <= Instant::now()) {
+            return Err(self.refuse("certificate_over", lapsed()));
+        }
+        let place = self.place(&peer, id)?;
         self.counters.streams.add(1);
-        let session = Session::new(self.clone(), peer, until, permit, request.into_inner());
+        let session = Session::new(self.clone(), peer, until, (place, in_use), request.into_inner());
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
+    }
+}
+
+impl Ads {
+    /// A place for one more stream on this connection.
+    fn place(&self, peer: &PeerIdentity, id: SpiffeId) -> Result<Place<SpiffeId>, Status> {
+        let remote = peer.remote;
+        if !peer.connection.may_open() {
+            tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
+            peer.connection.close();
+            return Err(self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time")));
+        }
+        self.room.enter(id.clone()).map_err(|full| match full {
+            Full::Total => {
+                tracing::warn!(%remote, %id, "a stream was refused: limits.streams are open");
+                let message = "this control plane has as many streams as limits.streams allows";
+                self.refuse("too_many_streams", Status::resource_exhausted(message))
+            }
+            Full::Share => {
+                tracing::warn!(%remote, %id, "a stream was refused: its identity has limits.streams_per_identity");
+                let message = "this identity has as many streams as limits.streams_per_identity allows";
+                self.refuse("too_many_of_identity", Status::resource_exhausted(message))
+            }
+        })
+    }
+
+    /// Counts and hands on.
+    fn refuse(&self, reason: &'static str, status: Status) -> Status {
+        self.counters.refused_streams.add(reason);
+        status
     }
 }
 
@@ -74,8 +108,10 @@ struct Session {
     peer: PeerIdentity,
     /// When the certificate that opened it is over.
     until: Option<Instant>,
-    /// Its place among the streams there may be.
-    _permit: OwnedSemaphorePermit,
+    /// Its place among the streams there may be, and its connection's mark of being in use.
+    _place: (Place<SpiffeId>, InUse),
+    conduct: Conduct,
+    watch: Watch,
     requests: Streaming<DeltaDiscoveryRequest>,
     stream: SharedStream,
     /// Set once the proxy has said who it is, and is.
@@ -92,15 +128,23 @@ impl Session {
         ads: Ads,
         peer: PeerIdentity,
         until: Option<Instant>,
-        permit: OwnedSemaphorePermit,
+        place: (Place<SpiffeId>, InUse),
         requests: Streaming<DeltaDiscoveryRequest>,
     ) -> Self {
         let stream = Arc::new(Mutex::new(Stream::new(StreamSettings::default())));
+        let limits = &ads.limits;
+        let now = Instant::now();
+        let conduct = Conduct::new(limits.requests, limits.ack_timeout, now);
+        let watch = ads.stalled.watch(peer.connection.clone());
+        // Until it is pulled the first time: who opens a stream and gives it no window is not there.
+        watch.expect_by(Some(now + limits.ack_timeout));
         Self {
             ads,
             peer,
             until,
-            _permit: permit,
+            _place: place,
+            conduct,
+            watch,
             requests,
             stream,
             presence: None,
@@ -127,24 +171,32 @@ impl Session {
 
     async fn next(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         if self.presence.is_none() {
-            wait_until_serving(&mut self.ads.phase).await?;
+            self.wait_until_serving().await?;
             // A connection that says nothing is not kept.
             let Ok(request) = timeout(FIRST_REQUEST, self.requests.message()).await else {
-                return Err(Status::deadline_exceeded("no request came on the new stream"));
+                let status = Status::deadline_exceeded("no request came on the new stream");
+                return Err(self.ads.refuse("no_request", status));
             };
-            let Some(request) = request? else { return Ok(None) };
+            let Some(request) = self.readable(request)? else { return Ok(None) };
             self.on_request(request)?;
         }
         loop {
             if let Some(response) = self.ready.pop_front() {
-                self.count(&response);
+                self.hand_out(&response);
                 return Ok(Some(response));
             }
+            let overdue = self.conduct.overdue();
+            self.expect_life();
             tokio::select! {
-                request = self.requests.message() => match request? {
+                request = self.requests.message() => match self.readable(request)? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
                 },
+                () = over(overdue) => {
+                    tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
+                    let status = Status::deadline_exceeded("a response was not acknowledged in time");
+                    return Err(self.ads.refuse("not_acknowledged", status));
+                }
                 changed = self.ads.state.changed() => match changed {
                     Ok(()) => self.on_publication(),
                     Err(_) => return Err(going_away()),
@@ -159,12 +211,17 @@ impl Session {
     }
 
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        match (request.response_nonce.is_empty(), &request.error_detail) {
-            (true, _) => {}
-            (false, None) => self.ads.counters.acks.add(1),
-            (false, Some(detail)) => {
+        let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
+            tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
+            self.ads.refuse("too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
+        })?;
+        // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
+        match &request.error_detail {
+            _ if !acknowledges => {}
+            None => self.ads.counters.acks.add(1),
+            Some(detail) => {
                 self.ads.counters.nacks.add(1);
-                let message: String = detail.message.chars().filter(|c| !c.is_control()).take(512).collect();
+                let message: String = detail.message.chars().take(512).filter(|c| !c.is_control()).collect();
                 tracing::warn!(
                     proxy = self.name(),
                     kind = request.type_url,
@@ -176,9 +233,10 @@ impl Session {
         let publication = Arc::clone(&self.ads.state.borrow_and_update());
         let responses = lock(&self.stream).on_request(request, &publication.resources);
         let responses = responses.map_err(|error| {
-            self.ads.counters.refused_streams.add(1);
             tracing::warn!(proxy = self.name(), %error, "a stream was ended");
-            Status::new(Code::from(error.code()), error.to_string())
+            let code = Code::from(error.code());
+            let reason = if code == Code::ResourceExhausted { "limit" } else { "protocol" };
+            self.ads.refuse(reason, Status::new(code, error.to_string()))
         })?;
         if self.presence.is_none() {
             self.presence = Some(self.admit()?);
@@ -210,31 +268,62 @@ impl Session {
         let node = lock(&self.stream).node().cloned();
         let Some(node) = node else { return Err(Status::invalid_argument("the request has no node")) };
         if self.peer.id.as_ref() != Some(node.spiffe_id()) {
-            self.ads.counters.refused_streams.add(1);
             let proved = self.peer.id.as_ref().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(remote = %self.peer.remote, proved, said = %node, "a proxy says that it is another");
-            return Err(Status::permission_denied("node.id is not of the client certificate's identity"));
+            let status = Status::permission_denied("node.id is not of the client certificate's identity");
+            return Err(self.ads.refuse("another_identity", status));
         }
         tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy is connected");
-        Ok(self.ads.proxies.enter(node, self.peer.remote, Arc::clone(&self.stream)))
+        Ok(self.ads.proxies.enter(node, &self.peer, Arc::clone(&self.stream)))
     }
 
     fn name(&self) -> String {
         lock(&self.stream).node().map_or_else(|| self.peer.remote.to_string(), ToString::to_string)
     }
 
-    fn count(&self, response: &DeltaDiscoveryResponse) {
+    /// A request, unless what came can't be one.
+    fn readable(
+        &self,
+        request: Result<Option<DeltaDiscoveryRequest>, Status>,
+    ) -> Result<Option<DeltaDiscoveryRequest>, Status> {
+        request.inspect_err(|status| match status.code() {
+            // The client went away, or its connection did.
+            Code::Cancelled | Code::Unknown | Code::Unavailable => {}
+            _ => {
+                self.ads.counters.refused_streams.add("message");
+                tracing::warn!(proxy = self.name(), %status, "a stream was ended: a request can't be read");
+            }
+        })
+    }
+
+    /// Until when this stream has to be looked at again.
+    fn expect_life(&self) {
+        self.watch.expect_by(self.conduct.overdue().into_iter().chain(self.until).min());
+    }
+
+    /// A process that has not heard all its registries would say that services are gone which are there.
+    async fn wait_until_serving(&mut self) -> Result<(), Status> {
+        let Self { ads: Ads { phase, limits, .. }, watch, .. } = self;
+        loop {
+            watch.expect_by(Some(Instant::now() + limits.ack_timeout));
+            tokio::select! {
+                waited = phase.wait_for(|phase| *phase != Phase::Starting) => {
+                    return match waited.map(|phase| *phase) {
+                        Ok(Phase::Serving) => Ok(()),
+                        _ => Err(going_away()),
+                    };
+                }
+                () = sleep(limits.ack_timeout / 2) => {}
+            }
+        }
+    }
+
+    fn hand_out(&mut self, response: &DeltaDiscoveryResponse) {
+        self.conduct.sent(response, Instant::now());
+        self.expect_life();
         self.ads.counters.responses.add(1);
         self.ads.counters.resources.add(response.resources.len());
         self.ads.counters.removals.add(response.removed_resources.len());
-    }
-}
-
-/// A process that has not heard all its registries would say that services are gone which are there.
-async fn wait_until_serving(phase: &mut watch::Receiver<Phase>) -> Result<(), Status> {
-    match phase.wait_for(|phase| *phase != Phase::Starting).await.map(|phase| *phase) {
-        Ok(Phase::Serving) => Ok(()),
-        _ => Err(going_away()),
     }
 }
 

@@ -7,7 +7,9 @@ mod admin;
 mod ads;
 mod ca;
 mod clock;
+mod conduct;
 mod counters;
+mod framed;
 mod ingest;
 mod last_known;
 mod log;
@@ -16,6 +18,7 @@ mod publish;
 mod readiness;
 mod run;
 mod settings;
+mod stalled;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test | tools | check | bench`.
+//! Developer tasks: `cargo xtask test | tools | check | fuzz | bench`.
 //!
 //! What a fresh machine lacks (real servers, a Go toolchain, Python packages) is had from package registries into a
 //! cache outside the checkout, once a machine and version. Nothing here is part of what is shipped.
@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod check;
+mod fuzz;
 mod process;
 mod test;
 mod tools;
@@ -28,6 +29,8 @@ enum Task {
     Tools(tools::Args),
     /// Formatting, lints, dependencies, arrows between crates (these fail); headers and lengths (a report).
     Check,
+    /// Fuzz what reads bytes from outside.
+    Fuzz(fuzz::Args),
     /// Measure beside the peers, in one run.
     Bench(bench::Args),
 }
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Tools(args) => tools::run(&args),
         Task::Check => check::run(),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
     }
 }

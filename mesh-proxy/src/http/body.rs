@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::http::call::Call;
+use crate::http::exec::{self, Took};
 use crate::http::progress::Running;
 use crate::http::replay::ReplayBody;
 
@@ -142,8 +143,15 @@ impl Body for ResponseBody {
                 let text = std::mem::take(text);
                 (!text.is_empty()).then(|| Ok(Frame::data(text)))
             }
-            Source::Incoming(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Source::Incoming(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    exec::note(Took::Waits);
+                    return Poll::Pending;
+                }
+            },
         };
+        exec::note(Took::Frame);
         match polled {
             Some(Ok(frame)) => {
                 this.saw(&frame);

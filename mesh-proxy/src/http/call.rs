@@ -9,11 +9,13 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use crate::http::exec;
 use crate::http::failure::Failure;
 use crate::http::headers;
 use crate::http::replay::Replay;
 use crate::pool::Lease;
 use crate::record::{Record, RequestProtocol, ResponseFlag};
+use crate::worker::Place;
 
 /// Who is told of starts and ends: the telemetry, or a test.
 pub(crate) trait Ledger {
@@ -32,6 +34,7 @@ pub(crate) struct Call {
     pub(crate) record: Record,
     body: Option<Replay>,
     lease: Option<Lease>,
+    place: Option<Place>,
     ended: bool,
 }
 
@@ -39,12 +42,17 @@ impl Call {
     /// Starts the clock.
     pub(crate) fn new(ledger: Rc<dyn Ledger>, record: Record) -> Box<Self> {
         ledger.started();
-        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, ended: false })
+        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, place: None, ended: false })
     }
 
     /// Whose bytes are the ones received.
     pub(crate) fn counts(&mut self, body: Replay) {
         self.body = Some(body);
+    }
+
+    /// Holds its place among the requests of this worker until the end.
+    pub(crate) fn admitted(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// Holds what the request occupies until the end.
@@ -107,7 +115,12 @@ impl Call {
 
     /// The client left before the end.
     pub(crate) fn abandoned(mut self: Box<Self>) {
-        self.left("the client left before the end");
+        let stalled = exec::is_stalled();
+        self.left(if stalled {
+            "the client took nothing for timeouts.idle"
+        } else {
+            "the client left before the end"
+        });
         self.end();
     }
 
@@ -136,6 +149,7 @@ impl Call {
         }
         self.record.duration = self.started.elapsed().max(Duration::from_nanos(1));
         self.lease = None;
+        self.place = None;
         self.ledger.ended(&self.record);
     }
 }

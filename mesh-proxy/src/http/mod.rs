@@ -15,3 +15,4 @@ pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod upgrade;
+pub(crate) mod watched;

@@ -13,25 +13,32 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::body::ResponseBody;
-use crate::http::exec::LocalExec;
+use crate::http::exec::IdleExec;
 use crate::http::progress::{Counted, Progress};
+use crate::http::watched::{Report, Watched};
 use crate::settings::Settings;
 
 /// hyper's settings for accepted connections, made once a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     http1: http1::Builder,
-    http2: http2::Builder<LocalExec>,
+    http2: http2::Builder<IdleExec>,
     header_read: Duration,
 }
 
-/// Windows of HTTP/2 connections: a stream may have 1 MiB on its way, all together 16 MiB.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// See [`STREAM_WINDOW`].
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a stream may have on its way to us without being read.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// What all streams of a connection may have on their way to us. As much as all streams that a proxy opens on one
+/// connection: so streams that nobody reads, however many, never take the window from one that is read.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
+/// HBONE's rule: a proxy opens no more streams on one connection, whatever the peer allows.
+pub(crate) const MOST_STREAMS: u32 = 100;
+/// What a stream may have written that the peer has not taken from the socket.
+pub(crate) const SEND_BUFFER: usize = 64 << 10;
 /// A peer that vanished without a word is noticed by pings (HBONE's figures).
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
 /// See [`PING_EVERY`].
@@ -50,14 +57,14 @@ impl Server {
             .half_close(true)
             // The application's own date passes; a proxy adds none.
             .auto_date_header(false);
-        let mut http2 = http2::Builder::new(LocalExec);
+        let mut http2 = http2::Builder::new(IdleExec::new(settings.timeouts.idle));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(settings.limits.streams)
             .max_header_list_size(settings.limits.head_bytes)
-            .max_send_buf_size(STREAM_WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false)
@@ -89,18 +96,20 @@ impl Server {
         }
     }
 
-    /// HTTP/2 until the end.
+    /// HTTP/2 until the end, watched.
     pub(crate) async fn http2<I, S>(
         &self,
         io: I,
+        report: Report,
         service: S,
         drained: impl Future<Output = ()>,
     ) -> hyper::Result<()>
     where
-        I: Read + Write + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
         S::Future: 'static,
     {
+        let io = TokioIo::new(Watched::new(io, report));
         let mut connection = pin!(self.http2.serve_connection(io, service));
         tokio::select! {
             biased;

@@ -78,6 +78,7 @@ async fn respond(
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     connection.authorize()?;
+    call.admitted(connection.worker.admit(&connection.guard)?);
     let client = hyper::upgrade::on(&mut request);
     if kind == Kind::Bytes {
         // Boxed: every request's future would be as large.

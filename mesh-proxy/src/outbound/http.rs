@@ -76,6 +76,7 @@ async fn respond(
     mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
+    call.admitted(origin.worker.admit(&origin.guard)?);
     let client = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let plain_connect =

@@ -14,15 +14,18 @@ use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use weft_http::http2::Side;
 use weft_model::SpiffeId;
 
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
-use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
+use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::watched::{Report, Watched};
 use crate::pool::http1::Counted;
 use crate::pool::http2::{Alpn, Http2, Stream};
 use crate::pool::tls::Configs;
@@ -105,7 +108,7 @@ impl Dialer {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(head)
-            .max_send_buf_size(STREAM_WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         Self { shared, http1, http2, tls: Configs::default(), pools }
@@ -162,23 +165,24 @@ impl Dialer {
         match &hop {
             Hop::App(address) => {
                 let (tcp, peer) = self.tcp(&[*address]).await?;
-                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+                self.http2_on(tcp, peer, Alpn::None, 0, guard).await
             }
             Hop::Plain(addresses) => {
                 let (tcp, peer) = self.tcp(addresses).await?;
-                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+                self.http2_on(tcp, peer, Alpn::None, 0, guard).await
             }
             Hop::Mesh { addresses, identity, .. } => {
                 let (tcp, peer) = self.tcp(addresses).await?;
                 let connected = self.tls.connect(&self.shared, identity, tcp, peer).await;
                 let (tls, alpn, generation) = connected.inspect_err(|_| self.count_failure())?;
-                self.http2_on(TokioIo::new(tls), peer, alpn, generation, guard).await
+                self.http2_on(tls, peer, alpn, generation, guard).await
             }
             Hop::Inside { addresses, identity, authority } => {
                 let generation = self.generation();
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                let connection =
-                    self.http2_on(io, stream.peer(), Alpn::None, generation, (guard, stream)).await?;
+                let connection = self
+                    .http2_on(TokioIo::new(io), stream.peer(), Alpn::None, generation, (guard, stream))
+                    .await?;
                 Ok(connection)
             }
         }
@@ -193,8 +197,10 @@ impl Dialer {
         guard: impl Sized + 'static,
     ) -> Result<Rc<Http2>, DialError>
     where
-        I: Read + Write + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
+        let io = TokioIo::new(Watched::new(io, report));
         let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
         let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
         let limit = peer_limit.clone();
@@ -227,8 +233,12 @@ impl Dialer {
         self.shared.telemetry.add(Count::UpstreamConnects, 1);
         connected.map_err(|error| {
             self.count_failure();
-            let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-            let kind = if timed_out { DialKind::Timeout } else { DialKind::Connect };
+            let kind = match error.kind() {
+                std::io::ErrorKind::TimedOut => DialKind::Timeout,
+                // This process or host is out of files: not the endpoint's fault.
+                _ if out_of_files(&error) => DialKind::Overflow,
+                _ => DialKind::Connect,
+            };
             let tried: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             DialError::new(kind, &format!("connecting to {}: {error}", tried.join(", ")))
         })
@@ -298,6 +308,12 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.telemetry.fall(self.1);
     }
+}
+
+fn out_of_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|full| errno == Some(full.raw_os_error()))
 }
 
 fn broken(error: &hyper::Error) -> DialError {

@@ -37,8 +37,7 @@ pub(crate) enum Hop {
     Inside { addresses: Rc<[SocketAddr]>, identity: SpiffeId, authority: SocketAddr },
 }
 
-/// What a connection between proxies carries. Apart, since a stalled opaque stream holds its part of the connection's
-/// window for as long as it likes.
+/// What a connection between proxies carries. Apart, so that requests do not wait behind bulk bytes in one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     /// Requests.
@@ -113,7 +112,15 @@ impl Pools {
 
     /// Closes what is idle or old and forgets pools that nobody uses.
     pub(crate) fn sweep(&self, now: Instant) {
-        let idle = self.dialer.settings().timeouts.pool_idle;
+        self.close_unused(now, self.dialer.settings().timeouts.pool_idle);
+    }
+
+    /// Closes everything without a request.
+    pub(crate) fn shed(&self, now: Instant) {
+        self.close_unused(now, std::time::Duration::ZERO);
+    }
+
+    fn close_unused(&self, now: Instant, idle: std::time::Duration) {
         let generation = self.dialer.generation();
         self.pools.borrow_mut().retain(|_, pool| {
             let unused = Rc::strong_count(pool) == 1;

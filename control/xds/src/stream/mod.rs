@@ -29,6 +29,10 @@ use subscription::Subscription;
 pub struct StreamSettings {
     /// Names that a client may subscribe to, a type.
     pub max_subscriptions: usize,
+    /// Bytes of all these names, a type.
+    pub max_name_bytes: usize,
+    /// Entries of `initial_resource_versions`.
+    pub max_held: usize,
     /// A response is closed when it is about this large, in bytes; what is left follows after the ACK. gRPC's limit
     /// for a message is 4 MiB.
     pub max_response: usize,
@@ -36,7 +40,13 @@ pub struct StreamSettings {
 
 impl Default for StreamSettings {
     fn default() -> Self {
-        Self { max_subscriptions: 10_000, max_response: 1 << 20 }
+        // 10,000 names of 100 bytes; what a client holds is bounded by the size of a message besides.
+        Self {
+            max_subscriptions: 10_000,
+            max_name_bytes: 1 << 20,
+            max_held: 65_536,
+            max_response: 1 << 20,
+        }
     }
 }
 
@@ -88,7 +98,7 @@ impl Stream {
             self.meet(request.node.as_ref())?;
         }
         self.catch_up(published);
-        let limit = self.settings.max_subscriptions;
+        let settings = self.settings;
         let subscription = match ResourceType::from_url(&request.type_url) {
             Some(ResourceType::TrustBundle) => &mut self.bundles,
             Some(ResourceType::Workload) => &mut self.workloads,
@@ -98,7 +108,7 @@ impl Stream {
         };
         // A request can do all of these at once, and a stale nonce does not make the rest of it stale (D3, D4).
         subscription.acknowledge(&request);
-        subscription.change(request, &published.resources, limit)?;
+        subscription.change(request, &published.resources, &settings)?;
         Ok(self.flush(published))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The state between attempts.
 #[derive(Debug)]
-pub(super) struct Reconnect {
+pub struct Reconnect {
     endpoints: usize,
     next: usize,
     failures: u32,
@@ -20,19 +20,19 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 impl Reconnect {
     /// For `endpoints` control planes; `seed` picks the first.
-    pub(super) fn new(endpoints: usize, seed: u64) -> Self {
+    pub fn new(endpoints: usize, seed: u64) -> Self {
         let next = usize::try_from(seed % (endpoints.max(1) as u64)).unwrap_or(0);
         Self { endpoints, next, failures: 0 }
     }
 
     /// The index of the control plane to try.
-    pub(super) fn endpoint(&self) -> usize {
+    pub fn endpoint(&self) -> usize {
         self.next
     }
 
     /// Takes note of the end of an attempt and returns how long to wait. `was_open`: the server took the stream. That
     /// responses came is not asked for: a client that holds everything gets none. `chance` is random.
-    pub(super) fn after(&mut self, was_open: bool, lived: Duration, chance: u32) -> Duration {
+    pub fn after(&mut self, was_open: bool, lived: Duration, chance: u32) -> Duration {
         self.next = (self.next + 1) % self.endpoints.max(1);
         if was_open && lived >= SETTLED {
             self.failures = 0;
