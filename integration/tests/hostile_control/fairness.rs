@@ -52,7 +52,10 @@ async fn a_hundred_good_clients_apply_every_change_beside_twenty_bad_ones() -> R
             let late = applied.borrow().iter().filter(|&&count| count < n).count();
             anyhow::bail!("change {n}: {late} of {GOOD} clients have not applied it");
         }
-        println!("change {n}: applied by all after {:?}", began.lock().unwrap_or_else(PoisonError::into_inner).elapsed());
+        println!(
+            "change {n}: applied by all after {:?}",
+            began.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        );
         if let Some(ended) = clients.try_join_next() {
             ended?.context("a good stream was ended")?;
         }
@@ -65,7 +68,9 @@ async fn a_hundred_good_clients_apply_every_change_beside_twenty_bad_ones() -> R
     println!("the control plane's peak memory: {} MB", rss >> 10);
     ensure!(rss < 512 << 10, "the control plane took {rss} kB");
     let told = answers.lock().unwrap_or_else(PoisonError::into_inner);
-    for expected in ["ResourceExhausted", "DeadlineExceeded", "InvalidArgument", "PermissionDenied", "Unimplemented"] {
+    for expected in
+        ["ResourceExhausted", "DeadlineExceeded", "InvalidArgument", "PermissionDenied", "Unimplemented"]
+    {
         ensure!(told.keys().any(|answer| answer.contains(expected)), "nobody was told {expected}: {told:?}");
     }
     Ok(())
@@ -165,7 +170,10 @@ async fn harm(n: usize, evil: &Member) -> Result<String> {
             body.send_data(subscription(&evil.node(&instance)), false)?;
             std::future::pending().await
         }
-        3 => Ok(format!("{:?}", Raw::open(evil, None).await?.answer(&[], framed(0, 4 << 20, &[b'x'; 50_000])).await?)),
+        3 => Ok(format!(
+            "{:?}",
+            Raw::open(evil, None).await?.answer(&[], framed(0, 4 << 20, &[b'x'; 50_000])).await?
+        )),
         4 => Ok(format!("{:?}", Raw::open(evil, None).await?.answer(&[], framed(1, 100, &[0; 100])).await?)),
         5 => {
             let mut client = evil.stream(&instance).await?;

@@ -17,8 +17,7 @@ use weft_proto::discovery::{DeltaDiscoveryRequest, Node};
 use crate::world::{Member, World};
 
 const REFUSED: &str = "weft_control_streams_refused_total";
-const STREAM: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const STREAM: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 /// An HTTP/2 connection made by hand.
 pub(crate) struct Raw {
@@ -51,7 +50,11 @@ impl Raw {
     }
 
     /// What is said to a stream that begins with these bytes.
-    pub(crate) async fn answer(&mut self, headers: &[(&'static str, &'static str)], bytes: Bytes) -> Result<Code> {
+    pub(crate) async fn answer(
+        &mut self,
+        headers: &[(&'static str, &'static str)],
+        bytes: Bytes,
+    ) -> Result<Code> {
         let (response, mut body) = self.stream(headers).await?;
         // The refusal may come before all of it is sent.
         let sending = tokio::spawn(async move {
@@ -117,7 +120,13 @@ async fn messages_that_lie_are_refused_at_their_head() -> Result<()> {
     type Row = (&'static str, &'static [(&'static str, &'static str)], Bytes, Code, bool);
     let rows: [Row; 7] = [
         ("gzip, said", &[("grpc-encoding", "gzip")], framed(1, 4096, &bomb()), Code::Unimplemented, false),
-        ("deflate, said", &[("grpc-encoding", "deflate")], framed(1, 4096, &bomb()), Code::Unimplemented, false),
+        (
+            "deflate, said",
+            &[("grpc-encoding", "deflate")],
+            framed(1, 4096, &bomb()),
+            Code::Unimplemented,
+            false,
+        ),
         ("zstd, said", &[("grpc-encoding", "zstd")], framed(1, 4096, &bomb()), Code::Unimplemented, false),
         ("compressed, not said", &[], framed(1, 4096, &bomb()), Code::Unimplemented, true),
         ("4 GiB announced", &[], framed(0, usize::MAX, b"x"), Code::ResourceExhausted, true),
@@ -150,7 +159,8 @@ async fn a_half_message_is_waited_for_ten_seconds_and_unknown_fields_are_not_kep
     let mut request = vec![1 << 3 | 2];
     prost::encoding::encode_varint(node.len() as u64, &mut request);
     request.extend(node);
-    let rest = DeltaDiscoveryRequest { type_url: ResourceType::Service.url().to_owned(), ..Default::default() };
+    let rest =
+        DeltaDiscoveryRequest { type_url: ResourceType::Service.url().to_owned(), ..Default::default() };
     request.extend(rest.encode_to_vec());
     let mut raw = Raw::open(&evil, None).await?;
     let (response, mut body) = raw.stream(&[]).await?;
@@ -239,7 +249,11 @@ async fn floods_of_frames_end_their_connection_or_are_answered_one_by_one() -> R
             }
         };
         let stuck = tokio::time::timeout(Duration::from_secs(3), writing).await.is_err();
-        println!("{what}: {} frames, {}", sent * 1000, if stuck { "then it took no more" } else { "closed or taken" });
+        println!(
+            "{what}: {} frames, {}",
+            sent * 1000,
+            if stuck { "then it took no more" } else { "closed or taken" }
+        );
         drop(tls);
         // Others are served meanwhile.
         world.register(n + 1)?;
