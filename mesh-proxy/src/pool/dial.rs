@@ -25,6 +25,7 @@ use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
 use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::gathered::Gathered;
 use crate::http::watched::{Report, Watched};
 use crate::pool::http1::Counted;
 use crate::pool::http2::{Alpn, Http2, Stream};
@@ -214,7 +215,7 @@ impl Dialer {
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
-        let io = TokioIo::new(Watched::new(io, report));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
         let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
         let limit = peer_limit.clone();
