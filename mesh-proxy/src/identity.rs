@@ -12,10 +12,11 @@ mod saved;
 mod token;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
-use weft_identity::{RenewalSchedule, RenewalState, Svid};
+use tokio::time::Instant;
+use weft_identity::{Keeping, RenewalSchedule, Step, Svid};
 
 use crate::shared::Shared;
 use crate::state::StateDir;
@@ -36,41 +37,33 @@ pub(crate) struct IdentityStatus {
     expired: bool,
 }
 
-/// A wait that is longer than this is cut, so that a clock that is set forward is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Between attempts to get a first certificate: a control plane that comes up is noticed soon.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
-
 /// Runs for ever.
 pub(crate) async fn keep(shared: Arc<Shared>, state: Arc<StateDir>, status: watch::Sender<IdentityStatus>) {
     let mut attestor = Attestor::new(&shared, &state);
-    let current = shared.svids.current();
-    let mut schedule = current.map(|credentials| RenewalSchedule::restored(&credentials.svid));
-    let mut failures = 0_u32;
+    let mut keeping = Keeping::default();
+    if let Some(credentials) = shared.svids.current() {
+        keeping.obtained(credentials.svid.not_before(), RenewalSchedule::restored(&credentials.svid));
+    }
     loop {
-        let now = SystemTime::now();
-        let expired = schedule.as_ref().is_none_or(|schedule| schedule.is_expired(now));
-        if let Some(schedule) = &schedule
-            && let RenewalState::Wait(wait) = schedule.state(now)
-        {
-            tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
-            continue;
-        }
-        let obtained = if expired { attestor.attest().await } else { attestor.renew().await };
+        let obtained = match keeping.step(SystemTime::now(), Instant::now().into_std()) {
+            Step::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            Step::Renew => attestor.renew().await,
+            Step::Attest => attestor.attest().await,
+        };
         match obtained {
             Ok(issued) => {
-                failures = 0;
                 status.send_modify(|status| status.last_error.clear());
-                schedule = Some(RenewalSchedule::obtained(&issued.svid, SystemTime::now()));
+                let schedule = RenewalSchedule::obtained(&issued.svid, SystemTime::now());
+                keeping.obtained(issued.svid.not_before(), schedule);
                 install(&shared, &state, issued);
             }
             Err(error) => {
-                failures = failures.saturating_add(1);
-                failed(&status, expired, format!("{error:#}"));
-                match schedule.as_mut().filter(|_| !expired) {
-                    Some(schedule) => schedule.failed(SystemTime::now(), rand::random()),
-                    None => tokio::time::sleep(backoff(failures)).await,
-                }
+                let now = Instant::now().into_std();
+                let valid = keeping.failed(SystemTime::now(), now, rand::random());
+                failed(&status, !valid, format!("{error:#}"));
             }
         }
     }
@@ -102,20 +95,9 @@ fn install(shared: &Shared, state: &StateDir, issued: Issued) {
     shared.svids.set(issued.svid, issued.bundles);
 }
 
-fn backoff(failures: u32) -> Duration {
-    let doubled = Duration::from_millis(250).saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    doubled.min(LONGEST_BACKOFF).mul_f64(rand::random_range(0.8..1.2))
-}
-
 /// Whether `svid` is valid now, and if not, why.
 pub(crate) fn validity(svid: &Svid, now: SystemTime) -> Result<(), &'static str> {
-    if now > svid.not_after() {
-        Err("expired")
-    } else if now < svid.not_before() {
-        Err("not valid yet; is the clock right?")
-    } else {
-        Ok(())
-    }
+    weft_identity::validity(svid.not_before(), svid.not_after(), now)
 }
 
 #[cfg(test)]

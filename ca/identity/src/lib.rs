@@ -12,6 +12,7 @@ mod attestation;
 mod bundle;
 mod credentials;
 mod csr;
+mod keeping;
 mod pem;
 mod pin;
 mod profile;
@@ -30,6 +31,7 @@ pub use attestation::{AttestationError, consul_attestation_message, sign_consul_
 pub use bundle::{InvalidBundle, TrustBundle, TrustBundles};
 pub use credentials::{ClientAuth, Credentials, CredentialsError};
 pub use csr::{KeyError, new_key_and_csr};
+pub use keeping::{Keeping, Step, validity};
 pub use pem::{InvalidPem, certificates_from_pem, certificates_to_pem, key_from_pem, key_to_pem};
 pub use pin::{InvalidPin, RootPin, pinned_client_config};
 pub use profile::{InvalidSvid, peer_id};

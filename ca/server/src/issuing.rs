@@ -130,11 +130,7 @@ impl Signer {
         ttl: Duration,
         now: SystemTime,
     ) -> Result<(CertificateDer<'static>, SystemTime), IssueError> {
-        let not_after = (now + ttl).min(self.not_after);
-        // A leaf that is over before it can be renewed helps nobody and hides that the issuer is ending.
-        if not_after.duration_since(now).unwrap_or_default() < ttl.min(SHORTEST_CLAMPED) {
-            return Err(IssueError::IssuerEnding(self.not_after));
-        }
+        let (not_before, not_after) = leaf_life(self.not_after, ttl, now)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
@@ -143,10 +139,27 @@ impl Signer {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        set_life(&mut params, now, not_after);
+        set_life(&mut params, not_before, not_after);
         let leaf = params.signed_by(key, &self.issuer)?;
         Ok((leaf.into(), not_after))
     }
+}
+
+/// From when and until when a leaf that is issued now is valid. Never outlives its issuer.
+///
+/// # Errors
+/// When the issuer is almost over.
+pub fn leaf_life(
+    issuer_not_after: SystemTime,
+    ttl: Duration,
+    now: SystemTime,
+) -> Result<(SystemTime, SystemTime), IssueError> {
+    let not_after = (now + ttl).min(issuer_not_after);
+    // A leaf that is over before it can be renewed helps nobody and hides that the issuer is ending.
+    if not_after.duration_since(now).unwrap_or_default() < ttl.min(SHORTEST_CLAMPED) {
+        return Err(IssueError::IssuerEnding(issuer_not_after));
+    }
+    Ok((back_dated(now, not_after), not_after))
 }
 
 /// A new root of a trust domain: certificate and key.
@@ -188,12 +201,18 @@ fn ca_params(
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
     params.is_ca = IsCa::Ca(constraints);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_life(&mut params, now, not_after);
+    set_life(&mut params, back_dated(now, not_after), not_after);
     Ok(params)
 }
 
-fn set_life(params: &mut CertificateParams, now: SystemTime, not_after: SystemTime) {
-    params.not_before = OffsetDateTime::from(now - BACK_DATED);
+/// When a certificate for the time from `now` begins: earlier, for clocks that are behind.
+fn back_dated(now: SystemTime, not_after: SystemTime) -> SystemTime {
+    let life = not_after.duration_since(now).unwrap_or_default();
+    now - (life / BACK_DATED_PART).clamp(SHORTEST_BACK_DATED, LONGEST_BACK_DATED)
+}
+
+fn set_life(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
+    params.not_before = OffsetDateTime::from(not_before);
     params.not_after = OffsetDateTime::from(not_after);
     let mut serial: [u8; 16] = rand::random();
     // Positive and of full length, whatever was drawn (RFC 5280, 4.1.2.2).
@@ -201,8 +220,12 @@ fn set_life(params: &mut CertificateParams, now: SystemTime, not_after: SystemTi
     params.serial_number = Some(SerialNumber::from_slice(&serial));
 }
 
-/// For clocks that are behind.
-const BACK_DATED: Duration = Duration::from_secs(10);
+/// Certificates begin in the past, for clocks that are behind or are set back: this part of their life …
+const BACK_DATED_PART: u32 = 20;
+/// … but at least so much, …
+const SHORTEST_BACK_DATED: Duration = Duration::from_secs(10);
+/// … and at most a step of an hour with some minutes to spare.
+const LONGEST_BACK_DATED: Duration = Duration::from_secs(65 * 60);
 const DAY: Duration = Duration::from_secs(86_400);
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
 const ISSUING_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());

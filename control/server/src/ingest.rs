@@ -1,12 +1,11 @@
-//! Ingestion: one task owns the catalog, applies what the registries say and publishes the result.
+//! Ingestion: one task follows the registries and publishes the result.
 //!
-//! Each registry is supervised in a task of its own, so that parsing a large listing holds up nobody else; the
-//! catalog has one writer, so that there is one order of events. What is published when is [`Batch`]'s decision:
-//! removals at once, updates in company. What is known is also kept on disk ([`LastKnown`]): a control plane that
-//! restarts while a registry does not answer goes on with what that registry said last. Where nothing is kept either,
-//! the publications say that they are not complete, and proxies keep what they have.
+//! What is published when is [`Ingestion`]'s decision; here are its tasks and channels. Each registry is supervised in a
+//! task of its own, so that parsing a large listing holds up nobody else; the catalog has one writer, so that there is one
+//! order of events. What is known is also kept on disk ([`LastKnown`]): a control plane that restarts while a registry
+//! does not answer goes on with what that registry said last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -15,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use weft_identity::SvidSource;
-use weft_model::{Catalog, Changes, Entry, Mapping, RegistryId};
+use weft_model::{Entry, Mapping, RegistryId};
 use weft_proto::TrustBundle;
 use weft_registry::{Registry, SuperviseSettings, Supervised, resume};
-use weft_xds::{Batch, BatchSettings};
+use weft_xds::{Ingestion, Source};
 
 use crate::last_known::LastKnown;
 use crate::publish::{Publication, Publisher, RegistryReport, Reports};
@@ -32,22 +31,16 @@ pub(crate) struct Followed {
     pub(crate) supervise: SuperviseSettings,
 }
 
-/// The owner of the catalog.
+/// The one writer of publications.
 pub(crate) struct Ingest {
-    catalog: Catalog,
-    batch: Batch,
-    resources: weft_xds::Published,
+    ingestion: Ingestion,
     reports: BTreeMap<RegistryId, RegistryReport>,
     reports_changed: bool,
-    /// When the oldest change in the batch arrived.
-    since: Option<Instant>,
     publisher: Publisher,
     identity: SvidSource,
     /// Wakes when the trust bundles may have changed.
     credentials: watch::Receiver<u64>,
     last_known: LastKnown,
-    /// Registries of which nothing complete is known: not listed by this process, and nothing left by an earlier one.
-    unheard: BTreeSet<RegistryId>,
     registries: Vec<Restored>,
 }
 
@@ -66,28 +59,20 @@ impl Ingest {
         identity: SvidSource,
         last_known: LastKnown,
     ) -> Self {
-        let mappings = followed.iter().map(|one| (one.registry.id().clone(), one.mapping.clone())).collect();
         let report = |required| RegistryReport { required, ..RegistryReport::default() };
         let reports: BTreeMap<_, _> =
             followed.iter().map(|one| (one.registry.id().clone(), report(one.required))).collect();
+        let (sources, registries) = followed.into_iter().map(|one| restore(one, &last_known)).unzip();
         let mut ingest = Self {
-            catalog: Catalog::new(mappings),
-            batch: Batch::new(BatchSettings::default()),
-            resources: weft_xds::Published::default(),
+            ingestion: Ingestion::new(sources, Instant::now().into_std()),
             reports,
             reports_changed: true,
-            since: None,
             publisher,
             credentials: identity.subscribe(),
             identity,
             last_known,
-            unheard: BTreeSet::new(),
-            registries: Vec::new(),
+            registries,
         };
-        ingest.registries = followed.into_iter().map(|one| ingest.restore(one)).collect();
-        if !ingest.unheard.is_empty() {
-            ingest.resources = weft_xds::Published::unheard();
-        }
         ingest.publish(true);
         ingest
     }
@@ -107,67 +92,36 @@ impl Ingest {
                 // `sender` is alive in this function, so the channel does not end.
                 _ = said.recv_many(&mut items, 256) => {
                     items.drain(..).for_each(|item| self.take(item));
-                    at_once = self.hear_all();
                 }
-                () = sleep_until_std(self.batch.due()) => {}
+                () = sleep_until_std(self.ingestion.due()) => {}
                 Ok(()) = self.credentials.changed() => at_once = true,
-                () = self.last_known.write_due() => self.last_known.write(&self.catalog).await,
+                () = self.last_known.write_due() => self.last_known.write(self.ingestion.catalog()).await,
                 () = stopping(&mut phase) => break,
             }
             self.publish(at_once);
         }
-        self.last_known.write(&self.catalog).await;
-    }
-
-    fn restore(&mut self, followed: Followed) -> Restored {
-        let Followed { registry, supervise, .. } = followed;
-        let stored = self.last_known.read(registry.id());
-        if stored.is_none() {
-            self.unheard.insert(registry.id().clone());
-        }
-        let entries = stored.unwrap_or_default();
-        let changes = self.catalog.restore(registry.id(), entries.clone());
-        self.note(changes);
-        Restored { registry, supervise, entries }
-    }
-
-    /// Whether it is known only now that what is not there does not exist: that is published at once, since proxies wait
-    /// for it.
-    fn hear_all(&mut self) -> bool {
-        let now = self.unheard.is_empty() && !self.resources.is_complete();
-        if now {
-            tracing::info!("every registry has been heard; what none of them has is gone");
-            self.resources = std::mem::take(&mut self.resources).all_heard();
-        }
-        now
+        self.last_known.write(self.ingestion.catalog()).await;
     }
 
     fn take(&mut self, item: Supervised) {
         self.reports_changed = true;
         match item {
             Supervised::Event(id, event) => {
-                let changes = self.catalog.apply(&id, event);
-                self.report(&id).events += 1;
-                if !changes.is_empty() && !self.unheard.contains(&id) {
+                if self.ingestion.apply(&id, event, Instant::now().into_std()) {
                     self.last_known.changed(&id);
                 }
-                self.note(changes);
+                self.report(&id).events += 1;
             }
             Supervised::Freshness(id, freshness) => {
-                // Stored also if it listed nothing: that is known, too.
-                if freshness.has_synced() && self.unheard.remove(&id) {
+                if freshness.has_synced() && self.ingestion.heard(&id) {
                     self.last_known.changed(&id);
+                    if self.ingestion.published().is_complete() {
+                        tracing::info!("every registry has been heard; what none of them has is gone");
+                    }
                 }
                 self.report(&id).freshness = freshness;
             }
         }
-    }
-
-    fn note(&mut self, changes: Changes) {
-        if !changes.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
-        self.batch.add(changes, Instant::now().into_std());
     }
 
     fn report(&mut self, id: &RegistryId) -> &mut RegistryReport {
@@ -176,38 +130,45 @@ impl Ingest {
 
     /// Publishes what is due. `now`: also what is not.
     fn publish(&mut self, now: bool) {
-        let due = match now {
-            true => Some(self.batch.take_all()),
-            false => self.batch.take(Instant::now().into_std()),
-        };
-        if let Some(changes) = due {
-            let snapshot = self.catalog.snapshot();
-            self.resources = self.resources.advance(&snapshot, &changes, &self.bundles());
-            let since = self.since.take().unwrap_or_else(Instant::now);
-            let publication = Publication { snapshot, resources: self.resources.clone(), since };
+        let at = Instant::now();
+        let identity = &self.identity;
+        if let Some(since) = self.ingestion.publish(now, at.into_std(), || bundles(identity)) {
+            let publication = Publication {
+                snapshot: self.ingestion.snapshot(),
+                resources: self.ingestion.published().clone(),
+                since: since.into(),
+            };
             self.publisher.state.send_replace(Arc::new(publication));
         }
         // After the state: who reads that a registry has synced finds what it said.
-        if self.reports_changed && self.batch.due().is_none() {
+        if self.reports_changed && self.ingestion.due().is_none() {
             self.reports_changed = false;
             for (id, report) in &mut self.reports {
-                report.entries = self.catalog.held_by(id);
-                report.unheard = self.unheard.contains(id);
+                report.entries = self.ingestion.catalog().held_by(id);
+                report.unheard = self.ingestion.is_unheard(id);
             }
             self.publisher.reports.send_replace(Reports::new(self.reports.clone()));
         }
     }
+}
 
-    fn bundles(&self) -> Vec<TrustBundle> {
-        let credentials = self.identity.current();
-        let bundles = credentials.iter().flat_map(|credentials| credentials.bundles.iter());
-        bundles
-            .map(|bundle| TrustBundle {
-                trust_domain: bundle.trust_domain.clone(),
-                roots: bundle.roots.iter().map(|root| root.as_ref().to_vec().into()).collect(),
-            })
-            .collect()
-    }
+/// A registry, and what is left of it.
+fn restore(followed: Followed, last_known: &LastKnown) -> (Source, Restored) {
+    let Followed { registry, mapping, supervise, .. } = followed;
+    let (id, stored) = (registry.id().clone(), last_known.read(registry.id()));
+    let entries = stored.clone().unwrap_or_default();
+    (Source { id, mapping, stored }, Restored { registry, supervise, entries })
+}
+
+fn bundles(identity: &SvidSource) -> Vec<TrustBundle> {
+    let credentials = identity.current();
+    let bundles = credentials.iter().flat_map(|credentials| credentials.bundles.iter());
+    bundles
+        .map(|bundle| TrustBundle {
+            trust_domain: bundle.trust_domain.clone(),
+            roots: bundle.roots.iter().map(|root| root.as_ref().to_vec().into()).collect(),
+        })
+        .collect()
 }
 
 /// Hands on what one registry says, in order.

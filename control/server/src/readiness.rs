@@ -41,7 +41,7 @@ pub(crate) fn unheard(reports: &Reports) -> Vec<RegistryId> {
 
 /// Whether waiting is over, with `overdue` when the deadline has passed.
 fn judge(reports: &Reports, overdue: bool) -> bool {
-    reports.values().all(|report| report.freshness.has_synced() || (overdue && !report.required))
+    reports.values().all(|report| report.freshness.lets_serve(report.required, overdue))
 }
 
 /// Waits for each registry's first listing; for those that are not required at most `deadline`.

@@ -8,4 +8,4 @@ mod client;
 mod shell;
 
 pub use client::{Applied, Client, Update};
-pub use shell::{ClientSettings, Command, ConnectError, Event, connect, run, run_client};
+pub use shell::{ClientSettings, Command, ConnectError, Event, Reconnect, connect, run, run_client};

@@ -16,6 +16,7 @@ use crate::http::headers;
 use crate::http::replay::Replay;
 use crate::pool::Lease;
 use crate::record::{Record, RequestProtocol, ResponseFlag};
+use crate::worker::Place;
 
 /// Who is told of starts and ends: the telemetry, or a test.
 pub(crate) trait Ledger {
@@ -34,6 +35,7 @@ pub(crate) struct Call {
     pub(crate) record: Record,
     body: Option<Replay>,
     lease: Option<Lease>,
+    place: Option<Place>,
     ended: bool,
 }
 
@@ -41,12 +43,25 @@ impl Call {
     /// Starts the clock.
     pub(crate) fn new(ledger: Rc<dyn Ledger>, record: Record) -> Box<Self> {
         ledger.started();
-        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, ended: false })
+        Box::new(Self {
+            ledger,
+            started: Instant::now(),
+            record,
+            body: None,
+            lease: None,
+            place: None,
+            ended: false,
+        })
     }
 
     /// Whose bytes are the ones received.
     pub(crate) fn counts(&mut self, body: Replay) {
         self.body = Some(body);
+    }
+
+    /// Holds its place among the requests of this worker until the end.
+    pub(crate) fn admitted(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// Holds what the request occupies until the end.
@@ -145,6 +160,7 @@ impl Call {
         }
         self.record.duration = self.started.elapsed().max(Duration::from_nanos(1));
         self.lease = None;
+        self.place = None;
         self.ledger.ended(&self.record);
     }
 }

@@ -67,6 +67,7 @@ impl Failure {
             | ResponseFlag::UpstreamOverflow
             | ResponseFlag::DownstreamConnectionTermination
             | ResponseFlag::UpstreamIdentity
+            | ResponseFlag::Overloaded
             | ResponseFlag::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

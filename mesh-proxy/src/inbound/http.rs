@@ -109,6 +109,7 @@ async fn respond(
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     connection.authorize()?;
+    call.admitted(connection.worker.admit(&connection.guard)?);
     let client = Switching::of(&mut request);
     if kind == Kind::Bytes {
         // Boxed: every request's future would be as large.

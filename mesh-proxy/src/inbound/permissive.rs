@@ -22,9 +22,17 @@ use crate::worker::{Guard, Worker};
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usize) {
     let tracker = worker.inbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
-        serve(serving.clone(), index, stream, peer, guard)
-    })
+    let speaks_http1 = {
+        let inbound = worker.shared.settings.inbound.get(index);
+        inbound.is_some_and(|inbound| inbound.protocol == Protocol::Http1)
+    };
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || speaks_http1,
+        move |stream, peer, guard| serve(serving.clone(), index, stream, peer, guard),
+    )
     .await;
 }
 
@@ -44,7 +52,12 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
         guard: Rc::new(guard),
         worker: worker.clone(),
     });
-    match spoken(&worker, &port, &stream).await {
+    let spoken = tokio::select! {
+        biased;
+        spoken = spoken(&worker, &port, &stream) => spoken,
+        () = connection.guard.closed() => Ok(Spoken::Nothing),
+    };
+    match spoken {
         Ok(Spoken::Opaque | Spoken::Silent) if !port.protocol.is_http() => {
             let call = Call::new(worker.ledger.clone(), record(peer));
             bytes::relay(&connection, port, stream, call).await;

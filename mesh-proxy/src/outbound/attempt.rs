@@ -4,6 +4,7 @@
 //! its application; and what may be repeated anyway (idempotent, no body) when the connection broke before the response.
 //! Each further attempt must be within the number of attempts and the retry budget.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::http::send::Ready;
 use crate::pool::{Alpn, DialError, Hop, Lease, Purpose};
 use crate::record::ResponseFlag;
 use crate::telemetry::Count;
+use crate::vanish::Way;
 use crate::worker::{Worker, now};
 
 /// An attempt that failed.
@@ -93,12 +95,16 @@ async fn attempt(
         call.record.upstream = ready.peer.or_else(|| target.registered());
         let started = now();
         let request = ready.request(target, outgoing).map_err(not_sent)?;
-        let sending = ready.connection.send(request);
+        let mut sending = pin!(ready.connection.send(request));
+        // What may be sent twice does not wait for a host that is silent, if there is another.
+        let way = if outgoing.is_repeatable() { target.memory.way() } else { None };
+        let sending = unless_unheard(way, sending.as_mut(), || cluster.has_other(target, now()));
         let sent = match worker.shared.settings.timeouts.request {
             None => Ok(sending.await),
             // Boxed: who sets no limit, as is the default, has nothing to carry for it.
             Some(limit) => Box::pin(within(limit, sending)).await,
         };
+        let Some(sent) = sent.transpose() else { return Err(unheard(target)) };
         let (response, held) = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -143,6 +149,31 @@ fn judge(target: &Target, mut response: Response<Incoming>) -> Result<Response<I
 /// A gateway's failure counts against the endpoint: something in front of the application, or a part of it, is down.
 fn outcome(response: &Response<Incoming>) -> Outcome {
     if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good }
+}
+
+/// `None`: the way came into doubt, and there is another endpoint.
+async fn unless_unheard<F: Future + Unpin>(
+    way: Option<Rc<Way>>,
+    mut sending: F,
+    elsewhere: impl Fn() -> bool,
+) -> Option<F::Output> {
+    if let Some(way) = way {
+        tokio::select! {
+            biased;
+            sent = &mut sending => return Some(sent),
+            () = way.doubt() => {}
+        }
+        if elsewhere() {
+            return None;
+        }
+    }
+    Some(sending.await)
+}
+
+fn unheard(target: &Target) -> Failed {
+    let detail = format!("the host of {} acknowledges nothing", target.endpoint.id);
+    let failure = Failure::new(ResponseFlag::UpstreamConnectionTermination, detail);
+    Failed { failure, again: true, blame: false }
 }
 
 async fn within<F: Future>(limit: Duration, sending: F) -> Result<F::Output, Failure> {
@@ -192,7 +223,10 @@ async fn connection(
     outgoing: &Outgoing,
     fresh: bool,
 ) -> Result<Connected, Failed> {
-    let pool = target.pool.get_or_init(|| worker.pools.of(&hop(target)));
+    let pool = target.pool.get_or_init(|| {
+        target.memory.goes(worker.pools.watch(), &target.via);
+        worker.pools.of(&hop(target))
+    });
     let inside;
     let pool = match &target.via {
         Via::Plaintext { .. } => pool,

@@ -95,6 +95,7 @@ async fn respond(
     mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
+    call.admitted(origin.worker.admit(&origin.guard)?);
     let client = Switching::of(&mut request);
     let (head, body) = request.into_parts();
     let plain_connect =

@@ -10,6 +10,7 @@ mod tcp;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use weft_http::http2::Side;
@@ -32,9 +33,12 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
         plaintext: upstream.plaintext,
     };
     let cluster = worker.cluster(&wanted);
+    let expects = cluster.clone();
+    let speaks_http1 =
+        move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
+    crate::worker::accept(&worker, listener, tracker, speaks_http1, move |stream, peer, guard| {
         serve_upstream(serving.clone(), cluster.clone(), stream, peer, guard)
     })
     .await;
@@ -44,9 +48,13 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
 pub(crate) async fn accept_http(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
-        serve_by_host(serving.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || true,
+        move |stream, peer, guard| serve_by_host(serving.clone(), stream, peer, guard),
+    )
     .await;
 }
 
@@ -63,7 +71,11 @@ async fn serve_upstream(
         Some(protocol) => protocol,
         None => {
             // Unknown services answer below, with a failure that says so.
-            let _answer = worker.find(&cluster).await;
+            tokio::select! {
+                biased;
+                _answer = worker.find(&cluster) => {}
+                () = guard.closed() => return,
+            }
             cluster.expected_protocol()
         }
     };
@@ -73,8 +85,7 @@ async fn serve_upstream(
         Protocol::Detect => timeouts.detect,
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => timeouts.header_read,
     };
-    let spoken = detect(&stream, wait).await;
-    match spoken {
+    match first_bytes(&stream, wait, &guard).await {
         Ok(Spoken::Opaque | Spoken::Silent) if protocol == Protocol::Detect => {
             tcp::relay(worker, cluster, stream, peer, guard).await
         }
@@ -86,9 +97,18 @@ async fn serve_upstream(
 
 async fn serve_by_host(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
     let _open = Open::new(&worker);
-    match detect(&stream, worker.shared.settings.timeouts.header_read).await {
+    match first_bytes(&stream, worker.shared.settings.timeouts.header_read, &guard).await {
         Ok(spoken) => serve_http(worker, None, spoken, stream, peer, guard).await,
         Err(error) => tracing::debug!(%error, %peer, "a connection broke before its first byte"),
+    }
+}
+
+/// What is spoken. A connection that is told to leave before it said anything has said nothing.
+async fn first_bytes(stream: &TcpStream, wait: Duration, guard: &Guard) -> std::io::Result<Spoken> {
+    tokio::select! {
+        biased;
+        spoken = detect(stream, wait) => spoken,
+        () = guard.closed() => Ok(Spoken::Nothing),
     }
 }
 

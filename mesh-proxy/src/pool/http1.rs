@@ -21,7 +21,8 @@ use crate::tcp::bytes::Bytes as Io;
 /// The connections that wait for a request.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    waiting: RefCell<Vec<(Wire, Instant)>>,
+    // Boxed, as they wander through the futures of requests.
+    waiting: RefCell<Vec<(Box<Wire>, Instant)>>,
     /// Open ones, waiting or not.
     open: Rc<Cell<usize>>,
 }
@@ -49,7 +50,7 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(crate) struct Http1 {
     pool: Rc<Pool>,
-    wire: Option<Wire>,
+    wire: Option<Box<Wire>>,
     reused: bool,
 }
 
@@ -70,7 +71,7 @@ impl Pool {
         // Counted before it is open: others must not pass the limit meanwhile.
         let counted = Counted::new(&self.http1.open);
         let wire = Box::pin(self.dialer.clone().http1(self.hop.clone(), counted)).await?;
-        Ok(Http1 { pool: self.clone(), wire: Some(wire), reused: false })
+        Ok(Http1 { pool: self.clone(), wire: Some(Box::new(wire)), reused: false })
     }
 }
 
@@ -105,12 +106,12 @@ impl Http1 {
 
     /// The connection itself; `None` never happens before it is given back.
     pub(crate) fn wire(&mut self) -> Option<&mut Wire> {
-        self.wire.as_mut()
+        self.wire.as_deref_mut()
     }
 
     /// What is spoken on it from now on is no HTTP.
     pub(crate) fn into_io(mut self) -> Option<Io> {
-        let Wire { io, inbox, .. } = self.wire.take()?;
+        let Wire { io, inbox, .. } = *self.wire.take()?;
         Some(Io::begun(inbox.into_bytes(), io))
     }
 
@@ -135,7 +136,7 @@ impl Wire {
 
 impl Idle {
     /// The one that was used last.
-    fn take(&self) -> Option<Wire> {
+    fn take(&self) -> Option<Box<Wire>> {
         let mut waiting = self.waiting.borrow_mut();
         while let Some((mut wire, _)) = waiting.pop() {
             if wire.is_quiet() {

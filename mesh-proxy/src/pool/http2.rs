@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,6 +20,7 @@ use crate::http::body::RequestBody;
 use crate::http::serve::MOST_STREAMS;
 use crate::pool::Pool;
 use crate::pool::dial::{DialError, DialKind};
+use crate::vanish::Line;
 
 /// What the two ends agreed to put on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(super) struct Http2 {
     pub(super) retires: Instant,
     pub(super) streams: Cell<usize>,
     pub(super) used: Cell<Instant>,
+    /// Of a connection to another host.
+    pub(super) line: Option<Arc<Line>>,
 }
 
 /// A place for one stream on a connection, until it is dropped.
@@ -94,12 +98,15 @@ impl Pool {
         let generation = self.dialer.generation();
         let mut connections = self.http2.connections.borrow_mut();
         connections.retain(|connection| connection.takes_streams(now, generation));
-        let room = |connection: &&Rc<Http2>| connection.streams.get() < connection.limit() * 4 / 5;
+        let room = |connection: &&Rc<Http2>| {
+            !connection.is_doubted() && connection.streams.get() < connection.limit() * 4 / 5
+        };
         if let Some(connection) = connections.iter().find(room) {
             return Choice::Room(Stream::open(connection.clone()));
         }
         let can_dial = connections.len() < self.dialer.settings().limits.endpoint_connections;
-        let least = connections.iter().min_by_key(|connection| connection.streams.get());
+        // One whose other end is silent is better than none, and not as good as a new one.
+        let least = connections.iter().min_by_key(|one| (one.is_doubted(), one.streams.get()));
         match least.filter(|connection| connection.streams.get() < connection.limit()) {
             Some(connection) if can_dial => Choice::LittleRoom(Stream::open(connection.clone())),
             Some(connection) => Choice::Room(Stream::open(connection.clone())),
@@ -145,6 +152,10 @@ impl Http2 {
         current && now < self.retires && !self.sender.is_closed()
     }
 
+    fn is_doubted(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.is_doubted())
+    }
+
     fn limit(&self) -> usize {
         self.peer_limit.get().clamp(1, MOST_STREAMS as usize)
     }
@@ -164,6 +175,11 @@ impl Stream {
     /// The address at the other end.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.0.peer
+    }
+
+    /// The TCP connection beneath.
+    pub(super) fn line(&self) -> Option<Arc<Line>> {
+        self.0.line.clone()
     }
 
     /// A handle for sending.

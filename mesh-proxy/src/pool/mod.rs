@@ -23,6 +23,7 @@ pub(crate) use http1::Http1;
 pub(crate) use http2::{Alpn, Stream};
 
 use crate::balance::target::InFlight;
+use crate::vanish::Watch;
 
 /// How a peer is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,6 +60,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Pools {
     dialer: Rc<Dialer>,
+    watch: Rc<Watch>,
     pools: RefCell<HashMap<Hop, Rc<Pool>>>,
 }
 
@@ -85,7 +87,12 @@ pub(crate) enum Held {
 impl Pools {
     /// No connections yet.
     pub(crate) fn new(dialer: Rc<Dialer>) -> Self {
-        Self { dialer, pools: RefCell::default() }
+        Self { watch: dialer.watch(), dialer, pools: RefCell::default() }
+    }
+
+    /// What looks after the connections to endpoints.
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        &self.watch
     }
 
     /// What opens the connections.
@@ -110,8 +117,17 @@ impl Pools {
 
     /// Closes what is idle or old and forgets pools that nobody uses.
     pub(crate) fn sweep(&self, now: Instant) {
-        let idle = self.dialer.settings().timeouts.pool_idle;
+        self.close_unused(now, self.dialer.settings().timeouts.pool_idle);
+    }
+
+    /// Closes everything without a request.
+    pub(crate) fn shed(&self, now: Instant) {
+        self.close_unused(now, std::time::Duration::ZERO);
+    }
+
+    fn close_unused(&self, now: Instant, idle: std::time::Duration) {
         let generation = self.dialer.generation();
+        self.watch.sweep();
         self.pools.borrow_mut().retain(|_, pool| {
             let unused = Rc::strong_count(pool) == 1;
             pool.http1.sweep(now, idle);

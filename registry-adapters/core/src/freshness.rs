@@ -115,6 +115,12 @@ impl Freshness {
         self.first_sync_unix_ms.is_some()
     }
 
+    /// Whether a process may answer proxies as far as this registry is concerned: it has listed everything, or it is not
+    /// `required` and the wait for it is `overdue`.
+    pub fn lets_serve(&self, required: bool, overdue: bool) -> bool {
+        self.has_synced() || (overdue && !required)
+    }
+
     /// For how long the source has not confirmed what is known; nothing while it is synced. A quiet source that
     /// is watched is not stale, however long nothing changes.
     pub fn staleness(&self, now: UnixMillis) -> Duration {

@@ -15,6 +15,7 @@ mod freshness;
 mod guard;
 mod reread;
 mod supervise;
+mod supervision;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
@@ -26,7 +27,8 @@ pub use error::{Problem, RegistryError, RegistryErrorKind};
 pub use freshness::{ErrorReport, Freshness, FreshnessTracker, HeldReset, Note, State, UnixMillis};
 pub use guard::{Guard, GuardSettings, Verdict};
 pub use reread::{Reread, RereadTrigger};
-pub use supervise::{SuperviseSettings, Supervised, resume, supervise};
+pub use supervise::{resume, supervise};
+pub use supervision::{SuperviseSettings, Supervised, Supervision};
 pub use weft_model::Severity;
 
 /// A source of services and workloads: Consul, Kubernetes, Nomad, a directory of files.

@@ -1,39 +1,23 @@
-//! One registry under supervision: its events guarded, its freshness kept, its log lines written once.
+//! One registry under supervision: the shell that polls its adapter and writes the log lines.
 //!
-//! A stream combinator without a task of its own: whoever polls it drives it, so back-pressure reaches the adapter and
-//! dropping it ends everything. It never ends and yields no errors; what goes wrong is in the [`Freshness`] items.
-//! It does not retry anything itself: adapters pace their own retries, and it only slows one that spins.
+//! What an item does is decided by [`Supervision`]. A stream combinator without a task of its own: whoever polls it drives
+//! it, so back-pressure reaches the adapter and dropping it ends everything. It never ends and yields no errors; what
+//! goes wrong is in the [`Freshness`](crate::Freshness) items. It does not retry anything itself: adapters pace their own
+//! retries, and it only slows one that spins.
 
-use std::collections::VecDeque;
 use std::future;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
-use weft_model::{Entry, RegistryEvent, RegistryId, Scope, Severity};
+use weft_model::{Entry, RegistryEvent, Severity};
 
 use crate::Registry;
 use crate::backoff::Backoff;
 use crate::error::RegistryError;
-use crate::freshness::{Freshness, FreshnessTracker, Note, UnixMillis};
-use crate::guard::{Guard, GuardSettings};
+use crate::freshness::{Note, UnixMillis};
 use crate::reread::{Reread, RereadTrigger};
-
-/// How a registry is supervised.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SuperviseSettings {
-    /// When a listing is not believed at once.
-    pub guard: GuardSettings,
-}
-
-/// What supervision yields.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Supervised {
-    /// A change, to be applied to the catalog.
-    Event(RegistryId, RegistryEvent),
-    /// The registry's freshness changed. It comes after the events that it speaks of.
-    Freshness(RegistryId, Freshness),
-}
+use crate::supervision::{SuperviseSettings, Supervised, Supervision};
 
 /// Watches `registry` for ever. The first item is its freshness: syncing.
 pub fn supervise(registry: Box<dyn Registry>, settings: SuperviseSettings) -> impl Stream<Item = Supervised> {
@@ -47,146 +31,76 @@ pub fn resume(
     settings: SuperviseSettings,
     restored: &[Entry],
 ) -> impl Stream<Item = Supervised> + use<> {
-    let guard = Guard::resumed(settings.guard, restored);
-    stream::unfold(Supervisor::new(registry, guard), |mut supervisor| async move {
+    let supervision = Supervision::new(registry.id().clone(), &settings, restored, UnixMillis::now());
+    stream::unfold(Supervisor::new(registry, supervision), |mut supervisor| async move {
         let item = supervisor.next().await;
         Some((item, supervisor))
     })
 }
 
 struct Supervisor {
-    id: RegistryId,
     adapter: BoxStream<'static, Result<RegistryEvent, RegistryError>>,
     ended: bool,
     trigger: RereadTrigger,
-    guard: Guard,
-    tracker: FreshnessTracker,
     spin: Spin,
-    /// Items of the event being worked on; at most a handful.
-    ready: VecDeque<Supervised>,
-    /// Set when only time stamps changed since the last freshness item: told at this time at the latest.
-    stamps_due: Option<Instant>,
+    supervision: Supervision,
 }
 
 impl Supervisor {
-    fn new(registry: Box<dyn Registry>, guard: Guard) -> Self {
-        let id = registry.id().clone();
+    fn new(registry: Box<dyn Registry>, supervision: Supervision) -> Self {
         let (trigger, reread) = Reread::channel();
-        let tracker = FreshnessTracker::new(UnixMillis::now());
-        let first = Supervised::Freshness(id.clone(), tracker.current().clone());
-        Self {
-            id,
-            adapter: registry.watch(reread),
-            ended: false,
-            trigger,
-            guard,
-            tracker,
-            spin: Spin::new(),
-            ready: VecDeque::from([first]),
-            stamps_due: None,
-        }
+        Self { adapter: registry.watch(reread), ended: false, trigger, spin: Spin::new(), supervision }
     }
 
     async fn next(&mut self) -> Supervised {
         loop {
-            if let Some(item) = self.ready.pop_front() {
+            if let Some(item) = self.supervision.next_item() {
                 return item;
             }
-            let (reread_due, stamps_due) = (self.guard.reread_due(), self.stamps_due);
+            let due = self.supervision.due();
             tokio::select! {
                 item = next_item(&mut self.adapter, &mut self.spin), if !self.ended => self.on_item(item),
-                () = sleep_until_some(reread_due) => self.ask_again(),
-                () = sleep_until_some(stamps_due) => self.tell(),
+                () = sleep_until_some(due) => {
+                    if self.supervision.on_due(Instant::now()) {
+                        self.trigger.fire();
+                    }
+                }
             }
         }
     }
 
     fn on_item(&mut self, item: Option<Result<RegistryEvent, RegistryError>>) {
-        match item {
-            Some(Ok(event)) => self.on_event(event),
-            Some(Err(error)) => self.on_error(&error),
-            None => {
-                self.ended = true;
-                self.on_error(&RegistryError::source_down(
-                    "the adapter has stopped; the process must be restarted",
-                ));
-            }
-        }
-    }
-
-    fn on_event(&mut self, event: RegistryEvent) {
-        let complete = matches!(event, RegistryEvent::Reset { scope: Scope::All, .. });
-        let news = !says_nothing(&event);
-        let verdict = self.guard.judge(event, Instant::now());
-        let events = verdict.events.into_iter().filter(|event| !says_nothing(event));
-        self.ready.extend(events.map(|event| Supervised::Event(self.id.clone(), event)));
-        let now = UnixMillis::now();
-        let mut notes = self.tracker.on_answer(complete, news, now);
-        if verdict.held_changed {
-            let (would_drop, of) = self.guard.held_back();
-            notes.extend(self.tracker.on_held(would_drop, of, now));
-        }
-        self.note(&notes);
-        if notes.is_empty() && !verdict.held_changed {
-            self.stamps_due.get_or_insert(Instant::now() + STAMPS_AT_MOST_EVERY);
-        } else {
-            self.tell();
-        }
-    }
-
-    fn on_error(&mut self, error: &RegistryError) {
-        let notes = self.tracker.on_error(error, UnixMillis::now());
-        self.note(&notes);
-        if notes.is_empty() {
-            self.stamps_due.get_or_insert(Instant::now() + STAMPS_AT_MOST_EVERY);
-        } else {
-            self.tell();
-        }
-    }
-
-    fn ask_again(&mut self) {
-        self.guard.reread_asked(Instant::now());
-        self.trigger.fire();
-    }
-
-    fn tell(&mut self) {
-        self.stamps_due = None;
-        self.ready.push_back(Supervised::Freshness(self.id.clone(), self.tracker.current().clone()));
-    }
-
-    fn note(&self, notes: &[Note]) {
-        let registry = self.id.as_str();
-        for note in notes {
-            match note {
-                Note::State { from, to, why: Some(why) } => {
-                    tracing::warn!(registry, %from, %to, "{why}; what was last known stays");
-                }
-                Note::State { from, to, why: None } => {
-                    tracing::info!(registry, %from, %to, "the source answers")
-                }
-                Note::Appeared(problem) if problem.severity == Severity::Error => {
-                    tracing::error!(registry, "{problem}; its last good state stays");
-                }
-                Note::Appeared(problem) => tracing::warn!(registry, "{problem}"),
-                Note::Gone(problem) => tracing::info!(registry, "no longer: {problem}"),
-                Note::Held(held) => tracing::warn!(
-                    registry,
-                    would_drop = held.would_drop,
-                    of = held.of,
-                    "a listing lacks most workloads: they stay until a second read confirms it"
-                ),
-                Note::Settled => tracing::info!(registry, "the listing that was held back is settled"),
-            }
-        }
+        let item = item.unwrap_or_else(|| {
+            self.ended = true;
+            Err(RegistryError::source_down("the adapter has stopped; the process must be restarted"))
+        });
+        let notes = self.supervision.on_item(item, Instant::now(), UnixMillis::now());
+        log(self.supervision.id().as_str(), &notes);
     }
 }
 
-/// An `Upsert` or `Remove` of nothing: the source answers and has no news.
-fn says_nothing(event: &RegistryEvent) -> bool {
-    match event {
-        RegistryEvent::Upsert(entries) => entries.is_empty(),
-        RegistryEvent::Remove(keys) => keys.is_empty(),
-        RegistryEvent::Reset { .. } => false,
+fn log(registry: &str, notes: &[Note]) {
+    for note in notes {
+        match note {
+            Note::State { from, to, why: Some(why) } => {
+                tracing::warn!(registry, %from, %to, "{why}; what was last known stays");
+            }
+            Note::State { from, to, why: None } => {
+                tracing::info!(registry, %from, %to, "the source answers")
+            }
+            Note::Appeared(problem) if problem.severity == Severity::Error => {
+                tracing::error!(registry, "{problem}; its last good state stays");
+            }
+            Note::Appeared(problem) => tracing::warn!(registry, "{problem}"),
+            Note::Gone(problem) => tracing::info!(registry, "no longer: {problem}"),
+            Note::Held(held) => tracing::warn!(
+                registry,
+                would_drop = held.would_drop,
+                of = held.of,
+                "a listing lacks most workloads: they stay until a second read confirms it"
+            ),
+            Note::Settled => tracing::info!(registry, "the listing that was held back is settled"),
+        }
     }
 }
 
@@ -244,8 +158,6 @@ async fn sleep_until_some_now(at: Option<Instant>) {
     }
 }
 
-/// A busy registry's time stamps are told once a second, not with each event: nobody looks more often.
-const STAMPS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// An error sooner than this after the last item was not preceded by a pause.
 const SPINS_BELOW: Duration = Duration::from_millis(50);
 /// So many are fine: an adapter may have several things to say at once.

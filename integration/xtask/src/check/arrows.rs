@@ -28,6 +28,7 @@ const ORDER: &[&str] = &[
     "weft-http",
     "weft-proxy",
     "weft",
+    "weft-simulation",
     "weft-integration",
     "weft-bench",
     "weft-xtask",

@@ -8,6 +8,7 @@ mod link;
 mod reconnect;
 
 pub use connect::{ConnectError, connect};
+pub use reconnect::Reconnect;
 
 use std::sync::Arc;
 
@@ -19,7 +20,6 @@ use weft_proto::discovery::Resource;
 
 use crate::client::{Client, Update};
 use link::Link;
-use reconnect::Reconnect;
 
 /// Where to, and as who.
 #[derive(Debug, Clone)]

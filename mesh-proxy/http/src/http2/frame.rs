@@ -125,6 +125,7 @@ impl Splitter {
             RST_STREAM => 4,
             GOAWAY => START,
             DATA if flags & PADDED != 0 => 1,
+            HEADERS if flags & END_STREAM != 0 => 5,
             _ => 0,
         };
         HEAD + start.min(length)

@@ -54,6 +54,8 @@ struct Tally {
     verdict: Option<Malformed>,
     /// The stream that we ended last with a head alone.
     ended: u32,
+    /// The stream whose head was counted as too large by its answer.
+    counted: u32,
     said_goaway: bool,
 }
 
@@ -74,6 +76,7 @@ impl Watch {
             last_stream: 0,
             verdict: None,
             ended: 0,
+            counted: 0,
             said_goaway: false,
         };
         Self { received: Splitter::after(theirs), sent: Splitter::after(ours), tally, over: false }
@@ -224,15 +227,19 @@ impl Tally {
             }
             frame::HEADERS => {
                 self.opened = self.opened.saturating_add(u32::from(!self.accepted));
-                if frame.flags & frame::END_STREAM != 0 {
-                    self.ended = frame.stream;
+                if frame.flags & frame::END_STREAM == 0 {
+                    return None;
                 }
-                None
+                self.ended = frame.stream;
+                // Its answer to a head that is too large; the next one on the connection is one byte, of a table.
+                let first = self.accepted && is_bare_431(frame);
+                self.counted = if first { frame.stream } else { 0 };
+                first.then_some(Malformed::HeadSize)
             }
             frame::RST_STREAM => match frame.code() {
                 // After an answer of its own, which is 431: it gives no other.
                 frame::PROTOCOL_ERROR if self.accepted && frame.stream == self.ended => {
-                    Some(Malformed::HeadSize)
+                    (frame.stream != self.counted).then_some(Malformed::HeadSize)
                 }
                 frame::PROTOCOL_ERROR => Some(Malformed::Http2Message),
                 frame::REFUSED_STREAM => Some(Malformed::Http2Streams),
@@ -261,6 +268,11 @@ impl Tally {
             _ => Malformed::Http2Message,
         })
     }
+}
+
+/// A head of `:status: 431` and nothing else, as literal digits (RFC 7541 6.2.1), compressed or not.
+fn is_bare_431(frame: &Frame<'_>) -> bool {
+    frame.length == 5 && matches!(frame.start, [0x48, 0x83, 0x69, 0x90, _] | [0x48, 3, b'4', b'3', b'1'])
 }
 
 #[cfg(test)]

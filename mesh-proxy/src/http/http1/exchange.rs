@@ -66,13 +66,16 @@ pub(crate) enum NoResponse {
 const MOST_INTERIM: u32 = 16;
 
 /// Sends a request and waits for its response.
-pub(crate) async fn send(
+pub(crate) fn send(
     connection: Http1,
     request: Request<RequestBody>,
-) -> Result<Response<Incoming>, NoResponse> {
+) -> impl Future<Output = Result<Response<Incoming>, NoResponse>> {
+    // Not in an async function: its future would keep room for what it was called with.
     let mut exchange = Box::new(Exchange::new(connection, request));
-    let head = poll_fn(|cx| exchange.poll_head(cx)).await?;
-    exchange.respond(head)
+    async move {
+        let head = poll_fn(|cx| exchange.poll_head(cx)).await?;
+        exchange.respond(head)
+    }
 }
 
 impl Exchange {

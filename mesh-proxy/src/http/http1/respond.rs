@@ -80,7 +80,16 @@ impl Writing {
         let mut queue = Queue::default();
         encode::response(queue.head(), status, headers, connection, announce);
         let ended = matches!(form, Form::None | Form::Length(0));
-        Self { body, form, takes_trailers: asked.takes_trailers, ended, broken: false, queue, idle, pause: None }
+        Self {
+            body,
+            form,
+            takes_trailers: asked.takes_trailers,
+            ended,
+            broken: false,
+            queue,
+            idle,
+            pause: None,
+        }
     }
 
     /// Whether the end of the connection is the end of the body.

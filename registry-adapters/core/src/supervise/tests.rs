@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use weft_model::{Entry, Health, Locality, Network, Tunnel, Workload};
+use weft_model::{Entry, Health, Locality, Network, RegistryId, Scope, Tunnel, Workload};
 
 use super::*;
 use crate::error::Problem;
-use crate::freshness::State;
+use crate::freshness::{Freshness, State};
 
 type Item = Result<RegistryEvent, RegistryError>;
 

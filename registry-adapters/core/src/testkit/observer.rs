@@ -13,7 +13,8 @@ use weft_model::{Entry, EntryKey, Health, RegistryEvent, Scope, Workload};
 
 use super::{Instance, Pace};
 use crate::freshness::{Freshness, State};
-use crate::supervise::{SuperviseSettings, Supervised, supervise};
+use crate::supervise::supervise;
+use crate::supervision::{SuperviseSettings, Supervised};
 use crate::{GuardSettings, Registry};
 
 /// What was said so far.

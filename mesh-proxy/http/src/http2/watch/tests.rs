@@ -212,6 +212,13 @@ fn what_the_implementation_refuses_is_read_off_what_it_sends() {
             [frame(HEADERS, 5, 3, &[0x88]), frame(RST_STREAM, 0, 3, &code(1))].concat(),
             vec![Malformed::HeadSize],
         ),
+        (frame(HEADERS, 5, 3, b"\x48\x03431"), vec![Malformed::HeadSize]),
+        (frame(HEADERS, 4, 3, b"\x48\x03431"), vec![]),
+        (
+            [frame(HEADERS, 5, 3, &[0x48, 0x83, 0x69, 0x90, 0xff]), frame(RST_STREAM, 0, 3, &code(1))]
+                .concat(),
+            vec![Malformed::HeadSize],
+        ),
         (
             [frame(HEADERS, 5, 3, &[0x88]), frame(RST_STREAM, 0, 5, &code(1))].concat(),
             vec![Malformed::Http2Message],
