@@ -136,7 +136,8 @@ async fn a_pair_costs_at_most_fourteen_system_calls_a_call_over_http2() -> Resul
     let api = quiet_member(&mesh, &app, "http2").await?;
     let web = caller_of(&mesh, "api", "").await?;
     let entry = web.upstream("api");
-    let calls = over_http2("a pair with mTLS, HTTP/2 with a body", &[&web, &api], entry).await.context("calling")?;
+    let calls =
+        over_http2("a pair with mTLS, HTTP/2 with a body", &[&web, &api], entry).await.context("calling")?;
     ensure!(calls.is_none_or(|calls| calls <= PAIR), "{calls:?} system calls a call, at most {PAIR}");
     Ok(())
 }

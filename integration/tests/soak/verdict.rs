@@ -59,7 +59,9 @@ impl Series {
                 continue;
             };
             if last - first > (first * limit.percent / 100.0).max(limit.kib) {
-                complaints.push(format!("{name}: memory grew from {first:.0} to {last:.0} KiB in the last half: {limit:?}"));
+                complaints.push(format!(
+                    "{name}: memory grew from {first:.0} to {last:.0} KiB in the last half: {limit:?}"
+                ));
             }
         }
         complaints

@@ -15,7 +15,8 @@ pub(crate) struct Held {
 pub(crate) fn held(pid: u32, metrics: &str) -> Result<Held> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let number = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
         anyhow::Ok(line.split_whitespace().next().context("a number")?.parse::<u64>()?)
     };
     let tasks = metrics.lines().filter(|line| line.starts_with("weft_tasks"));

@@ -34,8 +34,11 @@ pub(crate) struct Entries {
 impl World {
     pub(crate) async fn start() -> Result<Self> {
         let mesh = Mesh::start(MeshPlan { more: LEAF.to_owned(), ..MeshPlan::default() }).await?;
-        let apps =
-            vec![mesh.http_app("api", "v1").await?, mesh.grpc_app("greeter").await?, mesh.tcp_app("store").await?];
+        let apps = vec![
+            mesh.http_app("api", "v1").await?,
+            mesh.grpc_app("greeter").await?,
+            mesh.tcp_app("store").await?,
+        ];
         let mut callees = Vec::new();
         for n in 1..=2 {
             let plan = apps.iter().fold(ProxyPlan::new(&format!("callee-{n}"), "api"), |plan, app| {
@@ -62,7 +65,8 @@ impl World {
 
     /// The callee's workloads come into the registry.
     pub(crate) fn register(&self, callee: usize) -> Result<()> {
-        let objects: Vec<String> = self.apps.iter().map(|app| self.object(callee, app, &app.name)).collect::<Result<_>>()?;
+        let objects: Vec<String> =
+            self.apps.iter().map(|app| self.object(callee, app, &app.name)).collect::<Result<_>>()?;
         self.mesh.register(&Self::file(callee), &objects.join("---\n"))
     }
 
@@ -105,7 +109,9 @@ impl World {
         let control = self.mesh.control()?.pid()?;
         let page = self.mesh.admin("/metrics").await?;
         let mut all = BTreeMap::from([("control", held(control, page.as_str().unwrap_or_default())?)]);
-        for (name, proxy) in ["callee-1", "callee-2", "caller"].into_iter().zip(self.callees.iter().chain([&self.caller])) {
+        for (name, proxy) in
+            ["callee-1", "callee-2", "caller"].into_iter().zip(self.callees.iter().chain([&self.caller]))
+        {
             let (_, page) = proxy.admin("/metrics").await?;
             all.insert(name, held(proxy.process.pid()?, &page)?);
         }
@@ -113,7 +119,10 @@ impl World {
     }
 
     /// What is held without load, once it stands still; with `before`, once descriptors and tasks are the same again.
-    pub(crate) async fn at_rest(&mut self, before: Option<&BTreeMap<&'static str, Held>>) -> Result<BTreeMap<&'static str, Held>> {
+    pub(crate) async fn at_rest(
+        &mut self,
+        before: Option<&BTreeMap<&'static str, Held>>,
+    ) -> Result<BTreeMap<&'static str, Held>> {
         let start = std::time::Instant::now();
         let mut last = self.held().await?;
         loop {
@@ -122,8 +131,12 @@ impl World {
             let now = self.held().await?;
             let differences = before.unwrap_or(&last).iter().filter_map(|(name, was)| {
                 let is = now.get(name)?;
-                (was.descriptors != is.descriptors || was.tasks != is.tasks)
-                    .then(|| format!("{name}: {} descriptors and {} tasks before, {} and {} now", was.descriptors, was.tasks, is.descriptors, is.tasks))
+                (was.descriptors != is.descriptors || was.tasks != is.tasks).then(|| {
+                    format!(
+                        "{name}: {} descriptors and {} tasks before, {} and {} now",
+                        was.descriptors, was.tasks, is.descriptors, is.tasks
+                    )
+                })
             });
             let differences: Vec<String> = differences.collect();
             // A renewal in progress is no rest: what stands still has been looked at twice.

@@ -151,10 +151,9 @@ impl Frames {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
-            let (Some(place), Some(part)) = (
-                self.header.get_mut(self.have..),
-                bytes.get(..bytes.len().min(HEADER - self.have)),
-            ) else {
+            let (Some(place), Some(part)) =
+                (self.header.get_mut(self.have..), bytes.get(..bytes.len().min(HEADER - self.have)))
+            else {
                 return;
             };
             place.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
@@ -238,7 +237,8 @@ mod tests {
 
     #[test]
     fn frames_are_followed_over_any_split_and_after_a_preface() {
-        let bytes = [PREFACE, &frame(4, 0, &[0; 12]), &frame(HEADERS, 4, b"head"), &frame(DATA, 0, b"da")].concat();
+        let bytes =
+            [PREFACE, &frame(4, 0, &[0; 12]), &frame(HEADERS, 4, b"head"), &frame(DATA, 0, b"da")].concat();
         let mut frames = Frames::default();
         frames.written(&bytes);
         assert!(frames.more_to_come());
@@ -247,7 +247,11 @@ mod tests {
             let (one, other) = bytes.split_at(at);
             split.written(one);
             split.written(other);
-            assert_eq!((split.unfinished, split.skip, split.have), (frames.unfinished, frames.skip, frames.have), "{at}");
+            assert_eq!(
+                (split.unfinished, split.skip, split.have),
+                (frames.unfinished, frames.skip, frames.have),
+                "{at}"
+            );
         }
         frames.written(&frame(DATA, END_STREAM, b""));
         assert!(!frames.more_to_come());
