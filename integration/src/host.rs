@@ -60,7 +60,8 @@ impl FarHost {
         ip(&format!("link add {link} type veth peer name eth0 netns {namespace}")).await?;
         ip(&format!("addr add {}/30 dev {link}", made.gateway)).await?;
         ip(&format!("link set {link} up")).await?;
-        for command in [format!("addr add {}/30 dev eth0", made.host.address), "link set eth0 up".to_owned()] {
+        for command in [format!("addr add {}/30 dev eth0", made.host.address), "link set eth0 up".to_owned()]
+        {
             ip(&format!("-n {namespace} {command}")).await?;
         }
         ip(&format!("-n {namespace} link set lo up")).await?;

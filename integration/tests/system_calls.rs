@@ -10,7 +10,9 @@ use hyper::Request;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
-use weft_integration::{App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on};
+use weft_integration::{
+    App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on,
+};
 
 /// Before counting: connections are made, buffers are there.
 const WARM: u32 = 20;
@@ -21,7 +23,11 @@ const HOP: f64 = 7.0;
 const PAIR: f64 = 14.0;
 
 /// A count to two digits, or none where there is no strace.
-async fn calls_a_request(what: &str, proxies: &[&Proxy], send: impl AsyncFn() -> Result<()>) -> Result<Option<f64>> {
+async fn calls_a_request(
+    what: &str,
+    proxies: &[&Proxy],
+    send: impl AsyncFn() -> Result<()>,
+) -> Result<Option<f64>> {
     for _ in 0..WARM {
         send().await?;
     }

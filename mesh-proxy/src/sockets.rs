@@ -94,8 +94,7 @@ fn open(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
 /// Without Nagle's delay; and a peer that vanished without a word is found out.
 fn for_connections(socket: &Socket) -> std::io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES).with_retries(3);
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     // RFC 5482. For data that nobody acknowledges; keepalive is for connections without any.
     socket.set_tcp_user_timeout(Some(GONE))

@@ -85,7 +85,9 @@ impl Ads {
         if !peer.connection.may_open() {
             tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
             peer.connection.close();
-            return Err(self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time")));
+            return Err(
+                self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time"))
+            );
         }
         self.room.enter(id.clone()).map_err(|full| match full {
             Full::Total => {
@@ -225,7 +227,11 @@ impl Session {
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
             tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
-            self.ads.expel(&self.peer, "too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
+            self.ads.expel(
+                &self.peer,
+                "too_fast",
+                Status::resource_exhausted("more requests than limits.requests allows"),
+            )
         })?;
         // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
         match &request.error_detail {

@@ -59,7 +59,12 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     let (requests, posts) = (requests.stop().await, posts.stop().await);
 
     let last = |tally: &weft_integration::Tally| {
-        tally.troubles.iter().map(|trouble| trouble.due).max().map_or(0, |due| due.saturating_sub(at).as_millis())
+        tally
+            .troubles
+            .iter()
+            .map(|trouble| trouble.due)
+            .max()
+            .map_or(0, |due| due.saturating_sub(at).as_millis())
     };
     let (moved, moved_posts) = (last(&requests), last(&posts));
     figure(

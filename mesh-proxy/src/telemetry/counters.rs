@@ -116,7 +116,11 @@ impl Level {
         (Self::UpstreamConnections, "weft_upstream_connections", "Open connections to endpoints."),
         (Self::AppConnections, "weft_app_connections", "Open connections to the local application."),
         (Self::Active, "weft_active", "Requests and TCP connections in progress."),
-        (Self::Ejected, "weft_ejected_endpoints", "Endpoints that are ejected or not heard now, summed over the workers."),
+        (
+            Self::Ejected,
+            "weft_ejected_endpoints",
+            "Endpoints that are ejected or not heard now, summed over the workers.",
+        ),
     ];
 }
 

@@ -32,7 +32,10 @@ pub(super) async fn answer(admin: &Admin, origin: Origin, request: Request<Incom
             Some(id) => revoke_token(admin, &id),
             None => not_found(requested),
         },
-        _ => refused(StatusCode::METHOD_NOT_ALLOWED, "GET reads; POST and DELETE are for /v1/tokens, POST for /v1/ca/rotation"),
+        _ => refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET reads; POST and DELETE are for /v1/tokens, POST for /v1/ca/rotation",
+        ),
     }
 }
 
@@ -108,7 +111,9 @@ async fn rotate(admin: &Admin, body: Incoming) -> Answer {
     };
     let Rotate { force } = match serde_json::from_slice(&body.to_bytes()) {
         Ok(wanted) => wanted,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &format!("the request is no rotation: {error}")),
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, &format!("the request is no rotation: {error}"));
+        }
     };
     match admin.seen.rotator.rotate(force).await {
         Ok(Some(_)) => json(StatusCode::OK, &view::ca(admin)),

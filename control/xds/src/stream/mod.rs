@@ -42,12 +42,7 @@ pub struct StreamSettings {
 impl Default for StreamSettings {
     fn default() -> Self {
         // 10,000 names of 100 bytes; what a client holds is bounded by the size of a message besides.
-        Self {
-            max_subscriptions: 10_000,
-            max_name_bytes: 1 << 20,
-            max_held: 65_536,
-            max_response: 1 << 20,
-        }
+        Self { max_subscriptions: 10_000, max_name_bytes: 1 << 20, max_held: 65_536, max_response: 1 << 20 }
     }
 }
 

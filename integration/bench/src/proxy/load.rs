@@ -70,13 +70,7 @@ async fn up(running: &Running, wire: Wire) -> Result<()> {
     running.pids.iter().try_for_each(|pid| measure::pin_process(*pid, MEASURED))
 }
 
-async fn sample(
-    args: &Args,
-    wire: Wire,
-    running: &Running,
-    backend: &Process,
-    round: u32,
-) -> Result<Sample> {
+async fn sample(args: &Args, wire: Wire, running: &Running, backend: &Process, round: u32) -> Result<Sample> {
     up(running, wire).await?;
     let load = Load { rate: args.rate, callers: args.connections, duration: args.duration() };
     generator::run(running.entry, wire, Load { duration: Duration::from_secs(1), ..load }).await?;

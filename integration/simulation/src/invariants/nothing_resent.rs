@@ -20,10 +20,14 @@ pub(crate) fn check(
 ) -> Result<(), Violation> {
     for resource in &response.resources {
         let name = (kind, resource.name.clone());
-        let same = proxy.held.get(&name) == Some(&resource.version)
-            && !is_of(&proxy.given_up, kind, resource);
-        holds(INVARIANT, !same, || format!("{kind} {} again in version {}", resource.name, resource.version))?;
-        holds(INVARIANT, !idle || proxy.refused.contains(&name), || format!("{kind} {} was sent after everything was there", resource.name))?;
+        let same =
+            proxy.held.get(&name) == Some(&resource.version) && !is_of(&proxy.given_up, kind, resource);
+        holds(INVARIANT, !same, || {
+            format!("{kind} {} again in version {}", resource.name, resource.version)
+        })?;
+        holds(INVARIANT, !idle || proxy.refused.contains(&name), || {
+            format!("{kind} {} was sent after everything was there", resource.name)
+        })?;
     }
     Ok(())
 }

@@ -88,7 +88,8 @@ fn requests_beyond_the_limit_are_refused_with_om_and_those_that_run_are_answered
         for round in 1..=2 {
             let answers = futures::future::join_all((0..8).map(|_| get(web.upstream(), "api"))).await;
             let served = answers.iter().filter(|answer| answer.ends_with("done")).count();
-            let refused = answers.iter().filter(|a| a.starts_with("HTTP/1.1 503") && a.contains("(OM)")).count();
+            let refused =
+                answers.iter().filter(|a| a.starts_with("HTTP/1.1 503") && a.contains("(OM)")).count();
             assert_eq!((served, refused), (3, 5), "{answers:?}");
             assert_eq!(web.refusals("request", "requests"), 5 * round, "places are given back");
         }
@@ -148,7 +149,10 @@ fn open_files_bound_the_connections() {
     run(async {
         let authority = TestAuthority::new("weft.test");
         let web = Proxy::with_files(&authority, WEB, caller(None), 4);
-        let _open = [TcpStream::connect(web.upstream()).await.unwrap(), TcpStream::connect(web.upstream()).await.unwrap()];
+        let _open = [
+            TcpStream::connect(web.upstream()).await.unwrap(),
+            TcpStream::connect(web.upstream()).await.unwrap(),
+        ];
         eventually(|| web.metric("weft_outbound_connections") == ["2"]).await;
         let mut third = TcpStream::connect(web.upstream()).await.unwrap();
         assert_eq!(third.read(&mut [0]).await.unwrap_or(0), 0);
