@@ -69,7 +69,9 @@ impl AggregatedDiscoveryService for Ads {
         }
         let place = self.place(&peer, id)?;
         self.counters.streams.add(1);
+        // Boxed: it goes from step to step by value.
         let session = Session::new(self.clone(), peer, until, (place, in_use), request.into_inner());
+        let session = Box::new(session);
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
     }
 }
@@ -169,7 +171,7 @@ impl Session {
     }
 
     /// The next response and the session after it; `None` when the stream is over.
-    async fn step(mut self) -> Option<(Result<DeltaDiscoveryResponse, Status>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<DeltaDiscoveryResponse, Status>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -200,28 +202,33 @@ impl Session {
                 return Ok(Some(response));
             }
             let overdue = self.conduct.overdue();
+            // One timer: both are set anew with each step.
+            let end = overdue.into_iter().chain(self.until).min();
             self.expect_life();
             tokio::select! {
                 request = self.requests.message() => match self.readable(request)? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
                 },
-                () = over(overdue) => {
-                    tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
-                    let status = Status::deadline_exceeded("a response was not acknowledged in time");
-                    return Err(self.ads.expel(&self.peer, "not_acknowledged", status));
-                }
                 changed = self.ads.state.changed() => match changed {
                     Ok(()) => self.on_publication(),
                     Err(_) => return Err(going_away()),
                 },
                 () = stopping(&mut self.ads.phase) => return Err(going_away()),
-                () = over(self.until) => {
-                    tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
-                    return Err(lapsed());
-                }
+                () = over(end) => return Err(self.outlived(overdue)),
             }
         }
+    }
+
+    /// Why a stream ends whose time has come.
+    fn outlived(&self, overdue: Option<Instant>) -> Status {
+        if overdue.is_some_and(|overdue| self.until.is_none_or(|until| overdue <= until)) {
+            tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
+            let status = Status::deadline_exceeded("a response was not acknowledged in time");
+            return self.ads.expel(&self.peer, "not_acknowledged", status);
+        }
+        tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
+        lapsed()
     }
 
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
@@ -274,8 +281,7 @@ impl Session {
 
     fn take(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
         self.ready.extend(responses);
-        // The status is made only while something is measured.
-        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).status().in_sync {
+        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).in_sync() {
             let since = self.converging.take();
             since.into_iter().for_each(|since| self.ads.counters.convergence.observe(since.elapsed()));
         }

@@ -38,6 +38,8 @@ pub(crate) struct Truth {
     pub(crate) condition: Condition,
     /// How long it takes to answer at the most.
     pub(crate) slow: Duration,
+    /// How long it is quiet between two changes at the most, in milliseconds.
+    pub(crate) quiet: u64,
     pub(crate) entries: BTreeMap<EntryKey, Entry>,
     /// For which services an instance took work, from when on.
     history: BTreeMap<InstanceId, Vec<(Duration, BTreeSet<ServiceKey>)>>,
@@ -52,7 +54,8 @@ impl Truth {
     pub(crate) fn new(n: usize, required: bool) -> Self {
         let id = format!("consul/dc{n}").parse().expect("a legal name");
         let (entries, history) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, required, condition: Condition::Up, slow: Duration::from_millis(200), entries, history }
+        let (condition, slow) = (Condition::Up, Duration::from_millis(200));
+        Self { id, required, condition, slow, quiet: 4_000, entries, history }
     }
 
     /// Something changes; says what.

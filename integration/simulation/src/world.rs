@@ -150,6 +150,10 @@ impl World {
             if self.plan.has(Fault::Slow) && self.dice.script.percent(40) {
                 self.truths[registry].slow = Duration::from_secs(4);
             }
+            // More than a stream that is held up can follow by the log.
+            if self.dice.script.percent(2) {
+                self.truths[registry].quiet = 200;
+            }
             for _ in 0..12 {
                 self.script(registry);
             }

@@ -79,6 +79,8 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     );
     ensure!(unheard >= 1.0, "it was not noticed");
     ensure!(requests.failures().next().is_none(), "{:?}", requests.failures().next());
-    ensure!(moved <= 1000 && moved_posts <= 1000, "{:?} {:?}", requests.troubles, posts.troubles);
+    // What came before the link went down shows how slow the machine is.
+    let slow = requests.slowest_due(Duration::ZERO..at).as_millis();
+    ensure!(moved <= 1000 + slow && moved_posts <= 1000 + slow, "GET {moved} ms, POST {moved_posts} ms");
     Ok(())
 }

@@ -79,7 +79,10 @@ fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
     if h2.is_remote() && (refused || h2.is_go_away()) {
         return Failure::unsent(ResponseFlag::UpstreamRemoteReset, words);
     }
-    let flag = if h2.is_reset() {
+    let flag = if h2.is_library() {
+        // We ended it: what the endpoint sent was no HTTP/2, or no response.
+        ResponseFlag::UpstreamProtocolError
+    } else if h2.is_reset() {
         ResponseFlag::UpstreamRemoteReset
     } else {
         ResponseFlag::UpstreamConnectionTermination

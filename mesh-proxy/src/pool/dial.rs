@@ -25,6 +25,7 @@ use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
 use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::gathered::Gathered;
 use crate::http::watched::{Report, Watched};
 use crate::pool::http1::Counted;
 use crate::pool::http2::{Alpn, Http2, Stream};
@@ -35,7 +36,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::tcp::socket;
 use crate::telemetry::{Count, Level};
-use crate::vanish::{self, Line, Watch, Way};
+use crate::vanish::{FarStream, Line, Watch, Way};
 
 /// Why there is no connection. Cheap to clone: everybody who waited for it gets one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,6 +55,8 @@ pub(crate) enum DialKind {
     Connect,
     /// Not in time.
     Timeout,
+    /// The endpoint's host or port took no TCP connection. Others are preferred until it does.
+    Unreachable,
     /// One of the two sides did not accept the other's identity.
     Identity,
     /// Too many connections.
@@ -69,13 +72,14 @@ impl DialError {
 
     /// Whether the endpoint is to blame.
     pub(crate) fn is_endpoints_fault(&self) -> bool {
-        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow)
+        // Who is unreachable is avoided by what finds it again, not ejected for a time.
+        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow | DialKind::Unreachable)
     }
 
     /// The failure of a request that needed the connection.
     pub(crate) fn failure(&self) -> Failure {
         let flag = match self.kind {
-            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout => {
+            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout | DialKind::Unreachable => {
                 ResponseFlag::UpstreamConnectionFailure
             }
             DialKind::Identity => ResponseFlag::UpstreamIdentity,
@@ -211,7 +215,7 @@ impl Dialer {
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
-        let io = TokioIo::new(Watched::new(io, report));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
         let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
         let limit = peer_limit.clone();
@@ -240,33 +244,31 @@ impl Dialer {
     }
 
     /// A TCP connection to an endpoint, under watch.
-    async fn watched(
-        &self,
-        addresses: &Rc<[SocketAddr]>,
-    ) -> Result<(vanish::Watched, SocketAddr), DialError> {
+    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(FarStream, SocketAddr), DialError> {
         let (tcp, peer, way) = self.endpoint(addresses).await?;
         Ok((self.watch.follow(tcp, &way), peer))
     }
 
-    /// A TCP connection to an endpoint. Nobody's answer in time is held against the way to it.
+    /// A TCP connection to an endpoint. A failure is held against the way to it.
     pub(crate) async fn endpoint(
         &self,
         addresses: &Rc<[SocketAddr]>,
     ) -> Result<(TcpStream, SocketAddr, Rc<Way>), DialError> {
         let way = self.watch.way(addresses);
-        let connected = self.tcp(addresses).await;
-        match &connected {
-            Ok((tcp, _)) => {
+        match self.tcp(addresses).await {
+            Ok((tcp, peer)) => {
                 way.heard();
-                socket::keep_alive(tcp);
+                socket::keep_alive(&tcp);
+                Ok((tcp, peer, way))
             }
-            Err(error) if error.kind == DialKind::Timeout && way.unheard() => {
-                self.shared.telemetry.add(Count::Unheard, 1);
-                tracing::warn!(?addresses, "an endpoint's host does not answer: others are preferred");
+            Err(error) => {
+                if way.unheard() {
+                    self.shared.telemetry.add(Count::Unheard, 1);
+                    tracing::warn!(%error, "an endpoint takes no connection: others are preferred");
+                }
+                Err(DialError { kind: DialKind::Unreachable, ..error })
             }
-            Err(_) => {}
         }
-        connected.map(|(tcp, peer)| (tcp, peer, way))
     }
 
     /// A TCP connection, whose other end the kernel knows best: to the local application.

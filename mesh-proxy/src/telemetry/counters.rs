@@ -26,7 +26,7 @@ pub(crate) enum Count {
     UpstreamConnects,
     /// Such connections that failed.
     UpstreamConnectFailures,
-    /// Endpoints whose host stopped acknowledging.
+    /// Endpoints that took no connection or whose host stopped acknowledging.
     Unheard,
 }
 
@@ -87,7 +87,7 @@ impl Count {
             "weft_upstream_connect_failures_total",
             "Connections to endpoints or the local application that failed.",
         ),
-        (Self::Unheard, "weft_unheard_total", "Times that an endpoint's host stopped acknowledging."),
+        (Self::Unheard, "weft_unheard_total", "Times that an endpoint was not heard any more."),
     ];
 }
 

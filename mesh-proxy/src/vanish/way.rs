@@ -1,5 +1,6 @@
-//! The way to an endpoint: whether its host has been heard, shared by all connections to it and all who choose it.
+//! The way to an endpoint: whether anybody is heard there, shared by all connections to it and all who choose it.
 //!
+//! In doubt is a way whose host acknowledges nothing, and one that takes no connection: a process that restarts, say.
 //! A way in doubt is tried again by a connection of its own, never by a request: who calls does not pay for finding out.
 
 use std::cell::Cell;
@@ -19,8 +20,8 @@ pub(crate) struct Way {
     turned: Notify,
 }
 
-/// The first try comes soon, since most pauses are short; the later ones are rarer.
-const FIRST_TRY: Duration = Duration::from_millis(500);
+/// The first try comes soon, since most pauses and restarts are short; the later ones are rarer.
+const FIRST_TRY: Duration = Duration::from_millis(250);
 /// See [`FIRST_TRY`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -53,7 +54,7 @@ impl Way {
     /// Somebody answered.
     pub(crate) fn heard(&self) {
         if self.doubted.replace(false) {
-            tracing::info!(addresses = ?self.addresses, "the host is heard again");
+            tracing::info!(addresses = ?self.addresses, "an endpoint is heard again");
         }
     }
 }
@@ -68,9 +69,7 @@ async fn try_again(way: Weak<Way>) {
         }
         for address in way.addresses.iter() {
             let tried = tokio::time::timeout(way.connect, TcpStream::connect(address)).await;
-            // A refusal is an answer too: the host is there, and the rest is for others to judge.
-            let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-            if tried.is_ok_and(|tried| tried.as_ref().map_or_else(refused, |_| true)) {
+            if matches!(tried, Ok(Ok(_))) {
                 way.heard();
                 return;
             }

@@ -98,11 +98,10 @@ async fn create_token(admin: &Admin, body: Incoming) -> Answer {
 fn created(admin: &Admin, identity: &SpiffeId, id: &str, token: &str, now: SystemTime) -> Answer {
     tracing::info!(token = id, %identity, "a join token was made");
     // Read back, so that what is told is what is stored.
-    let records = admin.tokens.list(now).unwrap_or_default();
-    let Some(record) = records.iter().find(|record| record.id == id) else {
+    let Ok(Some(record)) = admin.tokens.record(id, now) else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "the token was made but can't be read back");
     };
-    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(record) })
+    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(&record) })
 }
 
 async fn rotate(admin: &Admin, body: Incoming) -> Answer {

@@ -91,7 +91,7 @@ impl World {
             what: format!("proxy {proxy}: {}", violation.what),
             ..violation
         };
-        identity_kept::check(&self.proxies[proxy], leaf, self.now).map_err(named)
+        identity_kept::check(&self.proxies[proxy], leaf, self.planes.len() as u32, self.now).map_err(named)
     }
 
     /// Takes note of which proxies a control plane could issue to now.

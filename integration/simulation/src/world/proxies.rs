@@ -61,8 +61,9 @@ impl World {
         let kind = ResourceType::from_url(&response.type_url).expect("a known type");
         self.figures.resources += response.resources.len() as u64;
         self.say(Host::Proxy(proxy), || brief(kind, &response));
+        let incomplete = self.links.get(&number).is_some_and(|link| link.incomplete);
         let it = &mut self.proxies[proxy];
-        nothing_resent::check(it, kind, &response, self.idle)?;
+        nothing_resent::check(it, kind, &response, incomplete, self.idle)?;
         if it.old_version {
             response.resources.iter_mut().for_each(damage);
         }

@@ -145,6 +145,22 @@ fn at_full_pressure_a_request_on_an_open_connection_is_refused_and_may_go_elsewh
 }
 
 #[test]
+fn a_limit_that_is_too_small_lets_the_first_ones_through() {
+    run(async {
+        let authority = TestAuthority::new("weft.test");
+        let callee = Proxy::start(&authority, API, callee(slow().await, Protocol::Http1));
+        let web = Proxy::always_taking(&authority, WEB, caller(None), 2);
+        web.knows([api(Protocol::Http1, [endpoint("api-1", callee.tunnel())])]);
+        web.shared.overload.measured(5000);
+        for _ in 0..2 {
+            let answers = futures::future::join_all((0..6).map(|_| get(web.upstream(), "api"))).await;
+            let served = answers.iter().filter(|answer| answer.ends_with("done")).count();
+            assert_eq!(served, 2, "{answers:?}");
+        }
+    });
+}
+
+#[test]
 fn open_files_bound_the_connections() {
     run(async {
         let authority = TestAuthority::new("weft.test");
