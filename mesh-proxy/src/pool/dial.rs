@@ -240,7 +240,10 @@ impl Dialer {
     }
 
     /// A TCP connection to an endpoint, under watch.
-    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(vanish::Watched, SocketAddr), DialError> {
+    async fn watched(
+        &self,
+        addresses: &Rc<[SocketAddr]>,
+    ) -> Result<(vanish::Watched, SocketAddr), DialError> {
         let (tcp, peer, way) = self.endpoint(addresses).await?;
         Ok((self.watch.follow(tcp, &way), peer))
     }
