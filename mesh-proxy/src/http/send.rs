@@ -91,7 +91,8 @@ fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
     Failure::new(flag, words)
 }
 
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+/// The cause of HTTP/2 in an error.
+pub(crate) fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(found) = cause.downcast_ref() {
