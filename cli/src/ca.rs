@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn who_has_not_acknowledged_is_named() {
-        let root = |sha256: &str| RootView { sha256: sha256.to_owned(), expires_unix_ms: Some(1_000_000_000_000) };
+        let root =
+            |sha256: &str| RootView { sha256: sha256.to_owned(), expires_unix_ms: Some(1_000_000_000_000) };
         let view = CaView {
             signing_root_sha256: "aa".to_owned(),
             roots: vec![root("aa"), root("bb")],
@@ -89,6 +90,9 @@ mod tests {
         let text = text(&view);
         assert!(text.contains("root aa   expires 2001-09-09T01:46:40Z   signs\n"), "{text}");
         assert!(text.contains("root bb   expires 2001-09-09T01:46:40Z\n"), "{text}");
-        assert!(text.contains("1 proxies have not acknowledged both roots:\n  spiffe://td/ns/a/sa/b~1\n"), "{text}");
+        assert!(
+            text.contains("1 proxies have not acknowledged both roots:\n  spiffe://td/ns/a/sa/b~1\n"),
+            "{text}"
+        );
     }
 }

@@ -12,6 +12,7 @@ mod consul;
 mod consul_id;
 mod counts;
 mod csr;
+mod flush;
 mod issuing;
 mod keys;
 mod limits;

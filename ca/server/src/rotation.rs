@@ -66,7 +66,9 @@ impl Rotation {
     pub fn step(&self, all_acknowledged: bool, leaf_ttl: Duration, now: SystemTime) -> RotationStep {
         let until = self.earliest(leaf_ttl);
         match self.phase {
-            RotationPhase::Announced if self.forced || (all_acknowledged && now >= until) => RotationStep::Switch,
+            RotationPhase::Announced if self.forced || (all_acknowledged && now >= until) => {
+                RotationStep::Switch
+            }
             RotationPhase::Switched if self.forced || now >= until => RotationStep::Retire,
             RotationPhase::Retired => RotationStep::Retire,
             RotationPhase::Announced | RotationPhase::Switched => RotationStep::Wait { until },

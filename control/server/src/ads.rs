@@ -69,7 +69,9 @@ impl AggregatedDiscoveryService for Ads {
         }
         let place = self.place(&peer, id)?;
         self.counters.streams.add(1);
+        // Boxed: it goes from step to step by value.
         let session = Session::new(self.clone(), peer, until, (place, in_use), request.into_inner());
+        let session = Box::new(session);
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
     }
 }
@@ -85,7 +87,9 @@ impl Ads {
         if !peer.connection.may_open() {
             tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
             peer.connection.close();
-            return Err(self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time")));
+            return Err(
+                self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time"))
+            );
         }
         self.room.enter(id.clone()).map_err(|full| match full {
             Full::Total => {
@@ -167,7 +171,7 @@ impl Session {
     }
 
     /// The next response and the session after it; `None` when the stream is over.
-    async fn step(mut self) -> Option<(Result<DeltaDiscoveryResponse, Status>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<DeltaDiscoveryResponse, Status>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -198,34 +202,43 @@ impl Session {
                 return Ok(Some(response));
             }
             let overdue = self.conduct.overdue();
+            // One timer: both are set anew with each step.
+            let end = overdue.into_iter().chain(self.until).min();
             self.expect_life();
             tokio::select! {
                 request = self.requests.message() => match self.readable(request)? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
                 },
-                () = over(overdue) => {
-                    tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
-                    let status = Status::deadline_exceeded("a response was not acknowledged in time");
-                    return Err(self.ads.expel(&self.peer, "not_acknowledged", status));
-                }
                 changed = self.ads.state.changed() => match changed {
                     Ok(()) => self.on_publication(),
                     Err(_) => return Err(going_away()),
                 },
                 () = stopping(&mut self.ads.phase) => return Err(going_away()),
-                () = over(self.until) => {
-                    tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
-                    return Err(lapsed());
-                }
+                () = over(end) => return Err(self.outlived(overdue)),
             }
         }
+    }
+
+    /// Why a stream ends whose time has come.
+    fn outlived(&self, overdue: Option<Instant>) -> Status {
+        if overdue.is_some_and(|overdue| self.until.is_none_or(|until| overdue <= until)) {
+            tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
+            let status = Status::deadline_exceeded("a response was not acknowledged in time");
+            return self.ads.expel(&self.peer, "not_acknowledged", status);
+        }
+        tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
+        lapsed()
     }
 
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
             tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
-            self.ads.expel(&self.peer, "too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
+            self.ads.expel(
+                &self.peer,
+                "too_fast",
+                Status::resource_exhausted("more requests than limits.requests allows"),
+            )
         })?;
         // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
         match &request.error_detail {
@@ -268,8 +281,7 @@ impl Session {
 
     fn take(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
         self.ready.extend(responses);
-        // The status is made only while something is measured.
-        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).status().in_sync {
+        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).in_sync() {
             let since = self.converging.take();
             since.into_iter().for_each(|since| self.ads.counters.convergence.observe(since.elapsed()));
         }

@@ -37,7 +37,10 @@ impl Rotator {
         loop {
             ticks.tick().await;
             if let Err(error) = self.advance(SystemTime::now()).await {
-                tracing::error!(error = format!("{error:#}"), "a step of the root's replacement failed; it is tried again");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "a step of the root's replacement failed; it is tried again"
+                );
             }
         }
     }

@@ -81,7 +81,8 @@ pub(crate) async fn run(
     let ca_service = ca.service(attestor, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
     let rotator = rotator(&settings, &published, &ads, &ca);
-    let seen = Seen { rotator: rotator.clone(), counts: ca_service.counts(), connections: connections.clone() };
+    let seen =
+        Seen { rotator: rotator.clone(), counts: ca_service.counts(), connections: connections.clone() };
     let admin = admin(&settings, started, listen, published, &ads, &ca, seen);
 
     let mut tasks = JoinSet::new();

@@ -124,7 +124,12 @@ impl Authority {
     }
 
     /// The new phase, first on disk and then in use.
-    fn enter(&self, top: &StateDir, rotation: &Rotation, now: SystemTime) -> Result<Rotation, AuthorityError> {
+    fn enter(
+        &self,
+        top: &StateDir,
+        rotation: &Rotation,
+        now: SystemTime,
+    ) -> Result<Rotation, AuthorityError> {
         write(top, rotation)?;
         self.reopen(top.clone(), now)?;
         Ok(rotation.clone())

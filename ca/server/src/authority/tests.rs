@@ -241,7 +241,11 @@ fn the_issuing_certificate_is_renewed_when_a_third_is_left_under_the_same_root()
     assert_eq!(accepted(&authority, &new.chain, later), Ok(id("/a")));
     assert_eq!(accepted(&authority, &old.chain, start), Ok(id("/a")), "the old one is still trusted");
     drop(authority);
-    assert_eq!(place.open_at(later).unwrap().keys.load().issuing.chain[0], new.chain[1], "it was not written");
+    assert_eq!(
+        place.open_at(later).unwrap().keys.load().issuing.chain[0],
+        new.chain[1],
+        "it was not written"
+    );
 }
 
 #[test]
@@ -394,7 +398,9 @@ mod rotation {
         let again = place.open().unwrap();
         assert_eq!((again.rotation().unwrap().phase, again.root_pin()), (RotationPhase::Switched, new_pin));
         let new_leaf = own(&again);
-        assert!(verifies(&new_leaf, &both) && verifies(&old_leaf, &both) && !verifies(&new_leaf, &old_bundle));
+        assert!(
+            verifies(&new_leaf, &both) && verifies(&old_leaf, &both) && !verifies(&new_leaf, &old_bundle)
+        );
 
         again.retire_root(now).unwrap();
         assert_eq!((again.rotation(), again.bundle().roots.len(), again.root_pin()), (None, 1, new_pin));

@@ -46,7 +46,13 @@ impl Handle {
         let rate = Rate::new(STREAMS, opened.into_std());
         let abandoned = Rate::new(ABANDONED, opened.into_std());
         let uses = Mutex::new(Uses { now: 0, ever: false, since: opened, opened: rate, abandoned });
-        Self(Arc::new(Shared { opened, stranger, closed: AtomicBool::new(false), waker: AtomicWaker::new(), uses }))
+        Self(Arc::new(Shared {
+            opened,
+            stranger,
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            uses,
+        }))
     }
 
     /// A request begins.

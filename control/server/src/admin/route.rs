@@ -32,7 +32,10 @@ pub(super) async fn answer(admin: &Admin, origin: Origin, request: Request<Incom
             Some(id) => revoke_token(admin, &id),
             None => not_found(requested),
         },
-        _ => refused(StatusCode::METHOD_NOT_ALLOWED, "GET reads; POST and DELETE are for /v1/tokens, POST for /v1/ca/rotation"),
+        _ => refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET reads; POST and DELETE are for /v1/tokens, POST for /v1/ca/rotation",
+        ),
     }
 }
 
@@ -95,11 +98,10 @@ async fn create_token(admin: &Admin, body: Incoming) -> Answer {
 fn created(admin: &Admin, identity: &SpiffeId, id: &str, token: &str, now: SystemTime) -> Answer {
     tracing::info!(token = id, %identity, "a join token was made");
     // Read back, so that what is told is what is stored.
-    let records = admin.tokens.list(now).unwrap_or_default();
-    let Some(record) = records.iter().find(|record| record.id == id) else {
+    let Ok(Some(record)) = admin.tokens.record(id, now) else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "the token was made but can't be read back");
     };
-    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(record) })
+    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(&record) })
 }
 
 async fn rotate(admin: &Admin, body: Incoming) -> Answer {
@@ -108,7 +110,9 @@ async fn rotate(admin: &Admin, body: Incoming) -> Answer {
     };
     let Rotate { force } = match serde_json::from_slice(&body.to_bytes()) {
         Ok(wanted) => wanted,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &format!("the request is no rotation: {error}")),
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, &format!("the request is no rotation: {error}"));
+        }
     };
     match admin.seen.rotator.rotate(force).await {
         Ok(Some(_)) => json(StatusCode::OK, &view::ca(admin)),

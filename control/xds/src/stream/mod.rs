@@ -42,12 +42,7 @@ pub struct StreamSettings {
 impl Default for StreamSettings {
     fn default() -> Self {
         // 10,000 names of 100 bytes; what a client holds is bounded by the size of a message besides.
-        Self {
-            max_subscriptions: 10_000,
-            max_name_bytes: 1 << 20,
-            max_held: 65_536,
-            max_response: 1 << 20,
-        }
+        Self { max_subscriptions: 10_000, max_name_bytes: 1 << 20, max_held: 65_536, max_response: 1 << 20 }
     }
 }
 
@@ -122,13 +117,18 @@ impl Stream {
         self.flush(published)
     }
 
+    /// Whether the client has everything that concerns it and is known here.
+    pub fn in_sync(&self) -> bool {
+        [&self.bundles, &self.workloads, &self.services].into_iter().all(Subscription::in_sync)
+    }
+
     /// What an operator wants to know of this stream.
     pub fn status(&self) -> StreamStatus {
         let types = [&self.bundles, &self.workloads, &self.services].map(Subscription::status);
         StreamStatus {
             node: self.node.as_ref().map(|(id, _)| id.to_string()),
             user_agent: self.node.as_ref().map(|(_, agent)| agent.clone()),
-            in_sync: types.iter().all(TypeStatus::in_sync),
+            in_sync: self.in_sync(),
             applied_revision: types
                 .iter()
                 .filter(|t| t.subscribed > 0)
