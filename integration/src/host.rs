@@ -1,5 +1,6 @@
 //! Where a process of a test runs: this host, or a network namespace that stands for another one.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,7 +26,7 @@ impl Host {
     /// A command that runs there.
     pub fn command(&self, program: &Path) -> Command {
         let Some(namespace) = &self.namespace else { return Command::new(program) };
-        let mut command = Command::new("ip");
+        let mut command = Command::new(program_ip());
         command.args(["netns", "exec", namespace]).arg(program);
         command
     }
@@ -60,7 +61,8 @@ impl FarHost {
         ip(&format!("link add {link} type veth peer name eth0 netns {namespace}")).await?;
         ip(&format!("addr add {}/30 dev {link}", made.gateway)).await?;
         ip(&format!("link set {link} up")).await?;
-        for command in [format!("addr add {}/30 dev eth0", made.host.address), "link set eth0 up".to_owned()] {
+        for command in [format!("addr add {}/30 dev eth0", made.host.address), "link set eth0 up".to_owned()]
+        {
             ip(&format!("-n {namespace} {command}")).await?;
         }
         ip(&format!("-n {namespace} link set lo up")).await?;
@@ -94,15 +96,20 @@ impl Drop for FarHost {
         let namespace = self.host.namespace.as_deref().unwrap_or_default();
         let run = |arguments: &[&str]| {
             // Nothing can be done about a failure here.
-            let _ = std::process::Command::new("ip").args(arguments).output();
+            let _ = std::process::Command::new(program_ip()).args(arguments).output();
         };
         run(&["link", "del", &self.link]);
         run(&["netns", "del", namespace]);
     }
 }
 
+#[allow(clippy::disallowed_methods)] // how cargo xtask test says where the tools are
+fn program_ip() -> OsString {
+    std::env::var_os("WEFT_IP").unwrap_or_else(|| "ip".into())
+}
+
 async fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().await?;
+    let output = Command::new(program_ip()).args(arguments.split(' ')).output().await?;
     if !output.status.success() {
         bail!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,8 @@ pub struct Tally {
     pub by_version: BTreeMap<String, u64>,
     /// Calls that failed or took longer than a second.
     pub troubles: Vec<Trouble>,
-    /// Microseconds from when each call was due to the end of its answer.
-    latencies: Vec<u32>,
+    /// When each call was due, and the microseconds from then to the end of its answer.
+    latencies: Vec<(Duration, u32)>,
 }
 
 /// A call that one would complain about.
@@ -110,9 +111,15 @@ impl Tally {
         self.troubles.iter().filter(|trouble| trouble.error.is_some())
     }
 
+    /// The slowest of the calls that were due then.
+    pub fn slowest_due(&self, when: Range<Duration>) -> Duration {
+        let then = self.latencies.iter().filter(|(due, _)| when.contains(due));
+        Duration::from_micros(then.map(|(_, took)| u64::from(*took)).max().unwrap_or(0))
+    }
+
     /// For a figure: how many, how many failed, how long they took.
     pub fn words(&self) -> String {
-        let mut sorted = self.latencies.clone();
+        let mut sorted: Vec<u32> = self.latencies.iter().map(|(_, took)| *took).collect();
         sorted.sort_unstable();
         let at = |part: f64| {
             let index = (sorted.len() as f64 * part) as usize;
@@ -171,7 +178,7 @@ impl Client {
         let took = at.elapsed();
         let due = at - self.started;
         let mut tally = self.tally();
-        tally.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        tally.latencies.push((due, u32::try_from(took.as_micros()).unwrap_or(u32::MAX)));
         let error = match result {
             Ok(Ok(answer)) => {
                 tally.answered += 1;

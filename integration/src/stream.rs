@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use futures::channel::mpsc;
 use futures::SinkExt;
+use futures::channel::mpsc;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Frame, Incoming};
@@ -131,7 +131,8 @@ async fn converse(
     stop: &watch::Receiver<bool>,
     tally: &Shared,
 ) -> Result<()> {
-    let mut wire = tokio::time::timeout(PATIENCE, Wire::open(carrier, address)).await.context("opening")??;
+    let mut wire =
+        tokio::time::timeout(PATIENCE, Wire::open(carrier, address)).await.context("opening")??;
     tally.get().opened += 1;
     let mut number = 0;
     while !*stop.borrow() && most.is_none_or(|most| number < most) {
@@ -169,7 +170,8 @@ impl Wire {
             }
             Carrier::Upgrade => {
                 let request = Request::get("/").header("host", "stream").header("connection", "upgrade");
-                let response = http1(address, request.header("upgrade", "echo").body(Full::default())?).await?;
+                let response =
+                    http1(address, request.header("upgrade", "echo").body(Full::default())?).await?;
                 ensure!(response.status() == 101, "{}", response.status());
                 let io = TokioIo::new(hyper::upgrade::on(response).await?);
                 Ok(Self::Lines { io: BufReader::new(Box::new(io)), prefix: "" })
@@ -180,8 +182,7 @@ impl Wire {
 
     async fn body(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
-        let (mut sender, driver) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(driver);
         // One message is under way at a time.
         let (to, body) = mpsc::channel(1);

@@ -25,20 +25,25 @@ async fn a_ca_that_is_away_over_two_renewals_costs_no_request() -> Result<()> {
         shop.mesh.kill_control().await?;
         // Each was due, tried, and serves on with what it has.
         for (proxy, (generation_before, failures_before)) in shop.proxies().zip(&before) {
-            eventually("a renewal is due", async || Ok((failures(proxy).await? > *failures_before).then_some(())))
-                .await?;
+            eventually("a renewal is due", async || {
+                Ok((failures(proxy).await? > *failures_before).then_some(()))
+            })
+            .await?;
             ensure!(generation(proxy).await? == *generation_before, "who has renewed it?");
         }
         shop.mesh.start_control().await?;
         away = away.max(start.elapsed().as_secs_f64());
         for (proxy, (generation_before, failures_before)) in shop.proxies().zip(&before) {
-            eventually("it is renewed", async || Ok((generation(proxy).await? > *generation_before).then_some(())))
-                .await?;
+            eventually("it is renewed", async || {
+                Ok((generation(proxy).await? > *generation_before).then_some(()))
+            })
+            .await?;
             attempts += failures(proxy).await? - failures_before;
         }
     }
     traffic.meets(200).await?;
-    let more = format!("leaves of 30 s; away for up to {away:.0} s each time, {attempts} renewals failed meanwhile");
+    let more =
+        format!("leaves of 30 s; away for up to {away:.0} s each time, {attempts} renewals failed meanwhile");
     traffic.unharmed("CA away over two renewals", &more).await?;
     Ok(())
 }

@@ -14,7 +14,10 @@ const WHAT: &str = "a clock step of an hour";
 #[allow(clippy::disallowed_methods)] // how cargo xtask test says where the tools are
 fn library() -> Option<PathBuf> {
     let named = std::env::var_os("WEFT_FAKETIME").map(PathBuf::from);
-    let installed = || PathBuf::from("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
+    let installed = || {
+        let machine = std::env::consts::ARCH;
+        PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+    };
     Some(named.unwrap_or_else(installed)).filter(|path| path.exists())
 }
 

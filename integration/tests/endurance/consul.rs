@@ -16,7 +16,8 @@ const EMPTY: Duration = Duration::from_secs(40);
 async fn a_consul_that_is_away_then_empty_then_filled_again_costs_no_request() -> Result<()> {
     let (what, name) = ("away for 60 s, restarted empty, restored, under load", "Consul 1.20.5");
     weft_identity::install_crypto_provider();
-    let Some(mut consul) = ConsulServer::start(ConsulVersion::V1_20_5, ConsulOptions::default()).await? else {
+    let Some(mut consul) = ConsulServer::start(ConsulVersion::V1_20_5, ConsulOptions::default()).await?
+    else {
         skipped_on(name, what);
         return Ok(());
     };

@@ -59,7 +59,12 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     let (requests, posts) = (requests.stop().await, posts.stop().await);
 
     let last = |tally: &weft_integration::Tally| {
-        tally.troubles.iter().map(|trouble| trouble.due).max().map_or(0, |due| due.saturating_sub(at).as_millis())
+        tally
+            .troubles
+            .iter()
+            .map(|trouble| trouble.due)
+            .max()
+            .map_or(0, |due| due.saturating_sub(at).as_millis())
     };
     let (moved, moved_posts) = (last(&requests), last(&posts));
     figure(
@@ -74,6 +79,8 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     );
     ensure!(unheard >= 1.0, "it was not noticed");
     ensure!(requests.failures().next().is_none(), "{:?}", requests.failures().next());
-    ensure!(moved <= 1000 && moved_posts <= 1000, "{:?} {:?}", requests.troubles, posts.troubles);
+    // What came before the link went down shows how slow the machine is.
+    let slow = requests.slowest_due(Duration::ZERO..at).as_millis();
+    ensure!(moved <= 1000 + slow && moved_posts <= 1000 + slow, "GET {moved} ms, POST {moved_posts} ms");
     Ok(())
 }

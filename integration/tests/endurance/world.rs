@@ -119,8 +119,7 @@ impl Traffic {
     pub(crate) async fn with_streams_of(web: &Proxy, most: Option<u64>) -> Result<Self> {
         let (api, store): (SocketAddr, _) = (web.upstream("api"), web.upstream("store"));
         let kinds = [(Carrier::Upgrade, api), (Carrier::Http2, api), (Carrier::Tcp, store)];
-        let traffic =
-            Self { requests: Steady::start(api, "/", RATE), streams: Streams::start(&kinds, most) };
+        let traffic = Self { requests: Steady::start(api, "/", RATE), streams: Streams::start(&kinds, most) };
         eventually("the streams are open", async || {
             let tally = traffic.streams.so_far();
             ensure!(tally.broken.is_empty(), "{:?}", tally.broken);
@@ -138,7 +137,8 @@ impl Traffic {
     /// Waits until `count` more requests were answered: they have met what was done before.
     pub(crate) async fn meets(&self, count: u64) -> Result<()> {
         let from = self.answered();
-        eventually("requests are answered", async || Ok((self.answered() >= from + count).then_some(()))).await
+        eventually("requests are answered", async || Ok((self.answered() >= from + count).then_some(())))
+            .await
     }
 
     /// Stops it, prints the figure, and fails if a request or a stream did.

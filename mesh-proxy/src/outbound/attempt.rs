@@ -161,7 +161,7 @@ async fn unless_unheard<F: Future + Unpin>(
         tokio::select! {
             biased;
             sent = &mut sending => return Some(sent),
-            () = way.doubt() => {}
+            () = way.turns() => {}
         }
         if elsewhere() {
             return None;

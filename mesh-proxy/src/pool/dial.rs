@@ -1,4 +1,4 @@
-//! Opens connections: TCP, TLS where the hop has it, and hyper's handshake; then its task runs on this worker.
+//! Opens connections: TCP, TLS where the hop has it, and for HTTP/2 hyper's handshake; then its task runs on this worker.
 //!
 //! Every failure here comes before anything of a request was sent, so each may be tried again elsewhere.
 
@@ -10,8 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http::{Request, StatusCode, Uri};
-use hyper::client::conn::{http1, http2};
-use hyper::rt::{Read, Write};
+use hyper::client::conn::http2;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,18 +23,21 @@ use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
+use crate::http::gathered::Gathered;
+use crate::http::http1::Inbox;
 use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
 use crate::http::watched::{Report, Watched};
-use crate::pool::http1::Counted;
+use crate::pool::http1::{Counted, Open, Wire};
 use crate::pool::http2::{Alpn, Http2, Stream};
 use crate::pool::tls::Configs;
 use crate::pool::{Hop, Pools, Purpose};
 use crate::record::ResponseFlag;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::tcp::bytes::Bytes as Io;
 use crate::tcp::socket;
 use crate::telemetry::{Count, Level};
-use crate::vanish::{self, Line, Watch, Way};
+use crate::vanish::{FarStream, Line, Watch, Way};
 
 /// Why there is no connection. Cheap to clone: everybody who waited for it gets one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,6 +56,8 @@ pub(crate) enum DialKind {
     Connect,
     /// Not in time.
     Timeout,
+    /// The endpoint's host or port took no TCP connection. Others are preferred until it does.
+    Unreachable,
     /// One of the two sides did not accept the other's identity.
     Identity,
     /// Too many connections.
@@ -69,13 +73,14 @@ impl DialError {
 
     /// Whether the endpoint is to blame.
     pub(crate) fn is_endpoints_fault(&self) -> bool {
-        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow)
+        // Who is unreachable is avoided by what finds it again, not ejected for a time.
+        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow | DialKind::Unreachable)
     }
 
     /// The failure of a request that needed the connection.
     pub(crate) fn failure(&self) -> Failure {
         let flag = match self.kind {
-            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout => {
+            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout | DialKind::Unreachable => {
                 ResponseFlag::UpstreamConnectionFailure
             }
             DialKind::Identity => ResponseFlag::UpstreamIdentity,
@@ -90,7 +95,6 @@ impl DialError {
 /// Opens the connections of one worker.
 pub(crate) struct Dialer {
     shared: Arc<Shared>,
-    http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
     tls: Configs,
     watch: Rc<Watch>,
@@ -102,8 +106,6 @@ impl Dialer {
     /// For the worker whose pools are `pools`.
     pub(crate) fn new(shared: Arc<Shared>, pools: Weak<Pools>) -> Self {
         let head = shared.settings.limits.head_bytes;
-        let mut http1 = http1::Builder::new();
-        http1.max_buf_size((head as usize).max(8192));
         let mut http2 = http2::Builder::new(LocalExec);
         http2
             .timer(TokioTimer::new())
@@ -114,7 +116,7 @@ impl Dialer {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         let watch = Rc::new(Watch::new(shared.settings.timeouts.connect));
-        Self { shared, http1, http2, tls: Configs::default(), watch, pools }
+        Self { shared, http2, tls: Configs::default(), watch, pools }
     }
 
     pub(super) fn watch(&self) -> Rc<Watch> {
@@ -130,43 +132,20 @@ impl Dialer {
     }
 
     /// A new HTTP/1 connection. `counted` is held as long as it is open.
-    pub(super) async fn http1(
-        self: Rc<Self>,
-        hop: Hop,
-        counted: Counted,
-    ) -> Result<http1::SendRequest<RequestBody>, DialError> {
-        let guard = (counted, OpenConnection::new(&self.shared, &hop));
-        match &hop {
-            Hop::App(address) => self.http1_on(TokioIo::new(self.tcp(&[*address]).await?.0), guard).await,
-            Hop::Plain(addresses) => {
-                let (tcp, _) = self.watched(addresses).await?;
-                self.http1_on(TokioIo::new(tcp), guard).await
-            }
+    pub(super) async fn http1(self: Rc<Self>, hop: Hop, counted: Counted) -> Result<Wire, DialError> {
+        let gauge = OpenConnection::new(&self.shared, &hop);
+        let (io, stream) = match &hop {
+            Hop::App(address) => (Io::Tcp(self.tcp(&[*address]).await?.0), None),
+            Hop::Plain(addresses) => (Io::Far(Box::new(self.watched(addresses).await?.0)), None),
             Hop::Inside { addresses, identity, authority } => {
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                self.http1_on(io, (guard, stream)).await
+                (Io::Stream(TokioIo::new(io)), Some(stream))
             }
             Hop::Mesh { .. } => {
-                Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"))
+                return Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"));
             }
-        }
-    }
-
-    async fn http1_on<I>(
-        &self,
-        io: I,
-        guard: impl Sized + 'static,
-    ) -> Result<http1::SendRequest<RequestBody>, DialError>
-    where
-        I: Read + Write + Unpin + Send + 'static,
-    {
-        let (sender, connection) = self.http1.handshake(io).await.map_err(|error| broken(&error))?;
-        tokio::task::spawn_local(async move {
-            let _open = guard;
-            // An error reaches the request that is under way; between requests it is a closed connection.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
+        };
+        Ok(Wire { io, inbox: Inbox::default(), _open: Open { counted, gauge, stream } })
     }
 
     /// A new HTTP/2 connection.
@@ -211,7 +190,7 @@ impl Dialer {
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
-        let io = TokioIo::new(Watched::new(io, report));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
         let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
         let limit = peer_limit.clone();
@@ -240,30 +219,31 @@ impl Dialer {
     }
 
     /// A TCP connection to an endpoint, under watch.
-    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(vanish::Watched, SocketAddr), DialError> {
+    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(FarStream, SocketAddr), DialError> {
         let (tcp, peer, way) = self.endpoint(addresses).await?;
         Ok((self.watch.follow(tcp, &way), peer))
     }
 
-    /// A TCP connection to an endpoint. Nobody's answer in time is held against the way to it.
+    /// A TCP connection to an endpoint. A failure is held against the way to it.
     pub(crate) async fn endpoint(
         &self,
         addresses: &Rc<[SocketAddr]>,
     ) -> Result<(TcpStream, SocketAddr, Rc<Way>), DialError> {
         let way = self.watch.way(addresses);
-        let connected = self.tcp(addresses).await;
-        match &connected {
-            Ok((tcp, _)) => {
+        match self.tcp(addresses).await {
+            Ok((tcp, peer)) => {
                 way.heard();
-                socket::keep_alive(tcp);
+                socket::keep_alive(&tcp);
+                Ok((tcp, peer, way))
             }
-            Err(error) if error.kind == DialKind::Timeout && way.unheard() => {
-                self.shared.telemetry.add(Count::Unheard, 1);
-                tracing::warn!(?addresses, "an endpoint's host does not answer: others are preferred");
+            Err(error) => {
+                if way.unheard() {
+                    self.shared.telemetry.add(Count::Unheard, 1);
+                    tracing::warn!(%error, "an endpoint takes no connection: others are preferred");
+                }
+                Err(DialError { kind: DialKind::Unreachable, ..error })
             }
-            Err(_) => {}
         }
-        connected.map(|(tcp, peer)| (tcp, peer, way))
     }
 
     /// A TCP connection, whose other end the kernel knows best: to the local application.
@@ -330,7 +310,13 @@ impl std::fmt::Debug for Dialer {
 }
 
 /// One open connection in the gauges, until it is dropped.
-struct OpenConnection(Arc<Shared>, Level);
+pub(super) struct OpenConnection(Arc<Shared>, Level);
+
+impl std::fmt::Debug for OpenConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenConnection({:?})", self.1)
+    }
+}
 
 impl OpenConnection {
     fn new(shared: &Arc<Shared>, hop: &Hop) -> Self {

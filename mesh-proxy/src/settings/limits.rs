@@ -56,7 +56,7 @@ pub(crate) struct RetrySettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OutlierSettings {
-    /// Failures in a row (no connection, reset, 502, 503, 504) that eject an endpoint. 0: never.
+    /// Failures in a row (no TLS, reset, 502, 503, 504) that eject an endpoint. 0: never.
     pub(crate) consecutive_failures: u32,
     /// For how long the first time; the n-th time n times as long.
     #[serde(deserialize_with = "duration")]

@@ -26,7 +26,7 @@ pub(crate) enum Count {
     UpstreamConnects,
     /// Such connections that failed.
     UpstreamConnectFailures,
-    /// Endpoints whose host stopped acknowledging.
+    /// Endpoints that took no connection or whose host stopped acknowledging.
     Unheard,
 }
 
@@ -87,7 +87,7 @@ impl Count {
             "weft_upstream_connect_failures_total",
             "Connections to endpoints or the local application that failed.",
         ),
-        (Self::Unheard, "weft_unheard_total", "Times that an endpoint's host stopped acknowledging."),
+        (Self::Unheard, "weft_unheard_total", "Times that an endpoint was not heard any more."),
     ];
 }
 
@@ -116,7 +116,11 @@ impl Level {
         (Self::UpstreamConnections, "weft_upstream_connections", "Open connections to endpoints."),
         (Self::AppConnections, "weft_app_connections", "Open connections to the local application."),
         (Self::Active, "weft_active", "Requests and TCP connections in progress."),
-        (Self::Ejected, "weft_ejected_endpoints", "Endpoints that are ejected or not heard now, summed over the workers."),
+        (
+            Self::Ejected,
+            "weft_ejected_endpoints",
+            "Endpoints that are ejected or not heard now, summed over the workers.",
+        ),
     ];
 }
 

@@ -14,7 +14,7 @@ use crate::vanish::kernel::{Handle, Owned};
 
 /// A connection under watch.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct FarStream {
     socket: Owned,
     line: Arc<Line>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Line {
     bell: Arc<Notify>,
 }
 
-impl Watched {
+impl FarStream {
     pub(super) fn new(stream: TcpStream, bell: Arc<Notify>) -> Self {
         let socket = Owned::new(stream);
         let (written, doubted) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -62,7 +62,7 @@ impl Line {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for FarStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -72,7 +72,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for FarStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.line.wrote();

@@ -12,6 +12,6 @@ mod line;
 mod watch;
 mod way;
 
-pub(crate) use line::{Line, Watched};
+pub(crate) use line::{FarStream, Line};
 pub(crate) use watch::{Watch, run};
 pub(crate) use way::Way;

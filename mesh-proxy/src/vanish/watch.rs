@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::shared::Shared;
 use crate::telemetry::Count;
 use crate::vanish::judge::{Judge, Verdict};
-use crate::vanish::{Line, Watched, Way};
+use crate::vanish::{FarStream, Line, Way};
 
 /// How often it looks, while there is a reason.
 const LOOK: Duration = Duration::from_millis(100);
@@ -54,8 +54,8 @@ impl Watch {
     }
 
     /// Follows a connection on this way from now on.
-    pub(crate) fn follow(&self, stream: TcpStream, way: &Rc<Way>) -> Watched {
-        let watched = Watched::new(stream, self.bell.clone());
+    pub(crate) fn follow(&self, stream: TcpStream, way: &Rc<Way>) -> FarStream {
+        let watched = FarStream::new(stream, self.bell.clone());
         let line = Arc::downgrade(&watched.line());
         self.lines.borrow_mut().push(Followed { line, way: Rc::downgrade(way), judge: Judge::default() });
         watched

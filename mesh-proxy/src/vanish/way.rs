@@ -1,5 +1,6 @@
-//! The way to an endpoint: whether its host has been heard, shared by all connections to it and all who choose it.
+//! The way to an endpoint: whether anybody is heard there, shared by all connections to it and all who choose it.
 //!
+//! In doubt is a way whose host acknowledges nothing, and one that takes no connection: a process that restarts, say.
 //! A way in doubt is tried again by a connection of its own, never by a request: who calls does not pay for finding out.
 
 use std::cell::Cell;
@@ -16,17 +17,19 @@ pub(crate) struct Way {
     addresses: Rc<[SocketAddr]>,
     connect: Duration,
     doubted: Cell<bool>,
+    /// Counts the doubts, so that who tries again ends with its own.
+    doubt: Cell<u64>,
     turned: Notify,
 }
 
-/// The first try comes soon, since most pauses are short; the later ones are rarer.
-const FIRST_TRY: Duration = Duration::from_millis(500);
+/// The first try comes soon, since most pauses and restarts are short; the later ones are rarer.
+const FIRST_TRY: Duration = Duration::from_millis(250);
 /// See [`FIRST_TRY`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Way {
     pub(super) fn new(addresses: Rc<[SocketAddr]>, connect: Duration) -> Self {
-        Self { addresses, connect, doubted: Cell::new(false), turned: Notify::new() }
+        Self { addresses, connect, doubted: Cell::new(false), doubt: Cell::new(0), turned: Notify::new() }
     }
 
     /// Whether others should be preferred.
@@ -35,7 +38,7 @@ impl Way {
     }
 
     /// Ready when this way comes into doubt, from now on.
-    pub(crate) async fn doubt(&self) {
+    pub(crate) async fn turns(&self) {
         self.turned.notified().await;
     }
 
@@ -45,7 +48,8 @@ impl Way {
         if news {
             self.turned.notify_waiters();
             // Ends with the doubt, and with the last endpoint that is reached this way.
-            tokio::task::spawn_local(try_again(Rc::downgrade(self)));
+            self.doubt.set(self.doubt.get().wrapping_add(1));
+            tokio::task::spawn_local(try_again(Rc::downgrade(self), self.doubt.get()));
         }
         news
     }
@@ -53,24 +57,22 @@ impl Way {
     /// Somebody answered.
     pub(crate) fn heard(&self) {
         if self.doubted.replace(false) {
-            tracing::info!(addresses = ?self.addresses, "the host is heard again");
+            tracing::info!(addresses = ?self.addresses, "an endpoint is heard again");
         }
     }
 }
 
-async fn try_again(way: Weak<Way>) {
+async fn try_again(way: Weak<Way>, doubt: u64) {
     let mut pause = FIRST_TRY;
     loop {
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))).await;
         let Some(way) = way.upgrade() else { return };
-        if !way.is_doubted() {
+        if !way.is_doubted() || way.doubt.get() != doubt {
             return;
         }
         for address in way.addresses.iter() {
             let tried = tokio::time::timeout(way.connect, TcpStream::connect(address)).await;
-            // A refusal is an answer too: the host is there, and the rest is for others to judge.
-            let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-            if tried.is_ok_and(|tried| tried.as_ref().map_or_else(refused, |_| true)) {
+            if matches!(tried, Ok(Ok(_))) {
                 way.heard();
                 return;
             }

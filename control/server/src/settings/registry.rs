@@ -49,7 +49,8 @@ pub(crate) struct GuardOptions {
 
 impl Default for GuardOptions {
     fn default() -> Self {
-        let GuardSettings { enabled, fraction, confirm_after, confirm_empty_after } = GuardSettings::default();
+        let GuardSettings { enabled, fraction, confirm_after, confirm_empty_after } =
+            GuardSettings::default();
         Self { enabled, fraction, confirm_after, confirm_empty_after }
     }
 }

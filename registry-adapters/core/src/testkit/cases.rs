@@ -334,7 +334,8 @@ async fn reread_lists_all(mut backend: impl Backend) -> Verdict {
 
 async fn held_reset_is_confirmed(mut backend: impl Backend) -> Verdict {
     let confirm_after = backend.pace().quiet;
-    let guard = GuardSettings { confirm_after, confirm_empty_after: confirm_after, ..GuardSettings::default() };
+    let guard =
+        GuardSettings { confirm_after, confirm_empty_after: confirm_after, ..GuardSettings::default() };
     let mut observer = synced(&mut backend, guard).await?;
     show(&mut backend, Fault::Empty).await?;
     observer.until("holding a listing back", |view| view.freshness.held_reset.is_some()).await?;
