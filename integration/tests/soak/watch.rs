@@ -26,7 +26,8 @@ impl Kernel {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let number = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
             anyhow::Ok(line.split_whitespace().next().context("a number")?.parse::<u64>()?)
         };
         Ok(Self {
