@@ -15,8 +15,8 @@ mod ports;
 mod process;
 mod proxy;
 mod real;
-mod strace;
 mod steady;
+mod strace;
 mod stream;
 
 pub use app::{App, AppKind};
@@ -30,8 +30,8 @@ pub use ports::free_port;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyPlan};
 pub use real::{ran_on, skipped, skipped_on};
-pub use strace::count_system_calls;
 pub use steady::{Steady, Tally, Trouble};
+pub use strace::count_system_calls;
 pub use stream::{Carrier, StreamTally, Streams};
 
 use std::time::{Duration, Instant};

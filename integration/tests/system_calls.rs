@@ -10,7 +10,9 @@ use hyper::Request;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
-use weft_integration::{App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on};
+use weft_integration::{
+    App, Mesh, MeshPlan, Proxy, ProxyPlan, count_system_calls, eventually, get, skipped_on,
+};
 
 /// Before counting: connections are made, buffers are there.
 const WARM: u32 = 20;
@@ -21,7 +23,11 @@ const HOP: f64 = 7.0;
 const PAIR: f64 = 14.0;
 
 /// A count to two digits, or none where there is no strace.
-async fn calls_a_request(what: &str, proxies: &[&Proxy], send: impl AsyncFn() -> Result<()>) -> Result<Option<f64>> {
+async fn calls_a_request(
+    what: &str,
+    proxies: &[&Proxy],
+    send: impl AsyncFn() -> Result<()>,
+) -> Result<Option<f64>> {
     for _ in 0..WARM {
         send().await?;
     }
@@ -59,21 +65,19 @@ async fn over_http1(what: &str, proxies: &[&Proxy], entry: std::net::SocketAddr)
     calls
 }
 
-async fn over_grpc(what: &str, proxies: &[&Proxy], entry: std::net::SocketAddr) -> Result<Option<f64>> {
+/// A call with a body, over HTTP/2 all the way. The application answers in one piece: one that sends its trailers later, as
+/// a gRPC server may, wakes every proxy twice, whatever the proxy does.
+async fn over_http2(what: &str, proxies: &[&Proxy], entry: std::net::SocketAddr) -> Result<Option<f64>> {
     let io = TokioIo::new(TcpStream::connect(entry).await?);
     let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
     let driver = tokio::spawn(connection);
     let calls = calls_a_request(what, proxies, async || {
         let mut sender = sender.clone();
         sender.ready().await?;
-        // An empty HelloRequest.
-        let request = Request::post("http://greeter/weft.demo.v1.Greeter/Hello")
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(Full::new(Bytes::from_static(&[0; 5])))?;
-        let body = sender.send_request(request).await?.into_body().collect().await?;
-        let status = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
-        ensure!(status.is_some_and(|status| status == "0"), "grpc-status {status:?}");
+        let request = Request::post("http://api/").body(Full::new(Bytes::from_static(&[0; 64])))?;
+        let response = sender.send_request(request).await?;
+        ensure!(response.status() == 200, "{}", response.status());
+        response.into_body().collect().await?;
         Ok(())
     })
     .await;
@@ -126,13 +130,14 @@ async fn a_pair_costs_at_most_fourteen_system_calls_a_request() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pair_costs_at_most_fourteen_system_calls_a_grpc_call() -> Result<()> {
+async fn a_pair_costs_at_most_fourteen_system_calls_a_call_over_http2() -> Result<()> {
     let mesh = Mesh::start(MeshPlan::default()).await?;
-    let app = mesh.grpc_app("greeter").await?;
-    let greeter = quiet_member(&mesh, &app, "grpc").await?;
-    let web = caller_of(&mesh, "greeter", "").await?;
-    let entry = web.upstream("greeter");
-    let calls = over_grpc("a pair with mTLS, gRPC", &[&web, &greeter], entry).await.context("calling")?;
+    let app = mesh.http_app("api", "v1").await?;
+    let api = quiet_member(&mesh, &app, "http2").await?;
+    let web = caller_of(&mesh, "api", "").await?;
+    let entry = web.upstream("api");
+    let calls =
+        over_http2("a pair with mTLS, HTTP/2 with a body", &[&web, &api], entry).await.context("calling")?;
     ensure!(calls.is_none_or(|calls| calls <= PAIR), "{calls:?} system calls a call, at most {PAIR}");
     Ok(())
 }

@@ -30,6 +30,9 @@ pub(crate) enum Pressure {
     Full,
 }
 
+/// A limit that is too small for what the proxy knows must make it slow, not useless: it has nothing to shed then.
+const ALWAYS: usize = 32;
+
 /// Where a step begins and ends, in thousandths of the limit.
 const HIGH: (u64, u64) = (800, 750);
 /// See [`HIGH`]. The rest is for what runs.
@@ -58,6 +61,8 @@ impl Pressure {
 pub(crate) struct Overload {
     /// In bytes; of the whole process.
     pub(crate) limit: u64,
+    /// So many connections and requests, a worker, are taken whatever the pressure.
+    pub(crate) always: usize,
     held: AtomicU64,
     /// What each request looks at; `changes` says the same to who waits.
     now: AtomicU8,
@@ -68,7 +73,7 @@ impl Overload {
     /// None yet.
     pub(crate) fn new(limit: u64) -> Self {
         let changes = watch::Sender::new(Pressure::None);
-        Self { limit, held: AtomicU64::new(0), now: AtomicU8::new(0), changes }
+        Self { limit, always: ALWAYS, held: AtomicU64::new(0), now: AtomicU8::new(0), changes }
     }
 
     /// Now.
@@ -123,6 +128,7 @@ const RARELY: Duration = Duration::from_millis(500);
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let overload = &shared.overload;
     loop {
+        shared.files.look();
         match memory::resident() {
             Ok(held) => {
                 if let Some(pressure) = overload.measured(held) {

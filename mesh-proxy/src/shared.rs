@@ -40,8 +40,8 @@ impl Shared {
             demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
             telemetry: Telemetry::new(&settings).unwrap(),
             drain: DrainSignal::new(),
-            overload: Overload::new(u64::MAX),
-            files: FileLimit { most: u64::MAX },
+            overload: Overload::new(1 << 40),
+            files: FileLimit::of(u64::MAX),
             bound: Bound::default(),
             settings,
         }

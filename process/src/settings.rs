@@ -15,8 +15,8 @@ use figment::providers::{Env, Format, Toml};
 use serde::de::DeserializeOwned;
 
 pub use duration::{duration, optional_duration};
-pub use size::optional_size;
 use flag::Flag;
+pub use size::optional_size;
 
 /// Why the settings can't be used. Each line says where, which key, and what was expected.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,9 @@ use weft_model::SpiffeId;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension, SubjectAlternativeName};
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_SHA256WITHRSA,
+    OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519, Oid,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -26,8 +28,8 @@ pub enum InvalidCsr {
     /// A key that is not issued for.
     #[error("the request's key is {0}; expected ECDSA P-256, Ed25519, or RSA of 2048 to 8192 bits")]
     Key(String),
-    /// The caller does not hold the private key.
-    #[error("the request's signature does not match its key")]
+    /// The caller does not prove that it holds the private key.
+    #[error("the request's signature does not match its key, or is of an algorithm that proves nothing")]
     Signature,
     /// What no SVID has.
     #[error("the request asks for {0}, which no SVID has")]
@@ -67,6 +69,10 @@ impl Csr {
         let key = &request.certification_request_info.subject_pki;
         // Before the signature: verifying with a key of 100,000 bits would keep a core busy.
         let algorithm = key_algorithm(key)?;
+        // The library verifies SHA-1 too, with which a signature of one text can be moved to another.
+        if !SIGNATURES.contains(&request.signature_algorithm.algorithm) {
+            return Err(InvalidCsr::Signature);
+        }
         request.verify_signature().map_err(|_| InvalidCsr::Signature)?;
         let uris = requested_uris(&request)?;
         Ok(Self { algorithm, key: key.subject_public_key.data.to_vec(), uris })
@@ -146,6 +152,17 @@ fn only_uris(names: &SubjectAlternativeName<'_>) -> Result<Vec<String>, InvalidC
     };
     names.general_names.iter().map(uri).collect()
 }
+
+/// What may sign a request.
+const SIGNATURES: [Oid<'static>; 7] = [
+    OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512,
+    OID_SIG_ED25519,
+    OID_PKCS1_SHA256WITHRSA,
+    OID_PKCS1_SHA384WITHRSA,
+    OID_PKCS1_SHA512WITHRSA,
+];
 
 // An RSA-8192 request with a long name has about 2.5 kB.
 const MAX_BYTES: usize = 16 * 1024;

@@ -57,7 +57,7 @@ impl Rate {
 
 /// One bucket a key.
 #[derive(Debug)]
-pub(crate) struct Buckets<K> {
+pub struct Buckets<K> {
     limit: RateLimit,
     buckets: HashMap<K, Bucket>,
 }
@@ -69,17 +69,23 @@ struct Bucket {
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    pub(crate) fn new(limit: RateLimit) -> Self {
+    /// All rested.
+    pub fn new(limit: RateLimit) -> Self {
         Self { limit, buckets: HashMap::new() }
     }
 
     /// Whether it may happen now; if so, it counts.
-    pub(crate) fn allow(&mut self, key: &K, now: Instant) -> bool {
+    pub fn allow(&mut self, key: &K, now: Instant) -> bool {
         if self.buckets.len() >= MOST_KEYS && !self.buckets.contains_key(key) {
             self.make_room(now);
         }
         let limit = self.limit;
         self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(limit, now)).take(limit, 1.0, now)
+    }
+
+    /// Whether it could happen now; does not count.
+    pub fn could(&self, key: &K, now: Instant) -> bool {
+        self.buckets.get(key).is_none_or(|bucket| bucket.refilled(self.limit, now) >= 1.0)
     }
 
     fn make_room(&mut self, now: Instant) {

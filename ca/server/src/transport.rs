@@ -7,8 +7,8 @@
 
 mod handle;
 
-use std::io;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;

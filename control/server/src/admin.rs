@@ -30,6 +30,7 @@ use crate::counters::Counters;
 use crate::proxies::Proxies;
 use crate::publish::Readers;
 use crate::readiness::{Phase, unheard};
+use crate::rotate::Rotator;
 
 /// What the admin endpoint can see.
 pub(crate) struct Admin {
@@ -47,8 +48,9 @@ pub(crate) struct Admin {
     pub(crate) seen: Seen,
 }
 
-/// What the proxies' port counts.
+/// What the proxies' port counts, and how its CA's root is replaced.
 pub(crate) struct Seen {
+    pub(crate) rotator: Rotator,
     /// Certificates and refusals.
     pub(crate) counts: Arc<CaCounts>,
     pub(crate) connections: Connections,

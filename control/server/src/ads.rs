@@ -23,6 +23,7 @@ use weft_xds::{Stream, StreamSettings};
 
 use crate::conduct::{Conduct, TooFast};
 use crate::counters::Counters;
+use crate::expelled::Expelled;
 use crate::proxies::{Presence, Proxies, SharedStream, lock};
 use crate::publish::Publication;
 use crate::readiness::{Phase, stopping};
@@ -40,6 +41,7 @@ pub(crate) struct Ads {
     pub(crate) room: Shares<SpiffeId>,
     pub(crate) limits: LimitSettings,
     pub(crate) stalled: Stalled,
+    pub(crate) expelled: Expelled,
 }
 
 #[tonic::async_trait]
@@ -67,7 +69,9 @@ impl AggregatedDiscoveryService for Ads {
         }
         let place = self.place(&peer, id)?;
         self.counters.streams.add(1);
+        // Boxed: it goes from step to step by value.
         let session = Session::new(self.clone(), peer, until, (place, in_use), request.into_inner());
+        let session = Box::new(session);
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
     }
 }
@@ -76,10 +80,16 @@ impl Ads {
     /// A place for one more stream on this connection.
     fn place(&self, peer: &PeerIdentity, id: SpiffeId) -> Result<Place<SpiffeId>, Status> {
         let remote = peer.remote;
+        if !self.expelled.may_return(peer) {
+            let message = "streams of this client were ended for its errors too often; come back later";
+            return Err(self.refuse("expelled_before", Status::resource_exhausted(message)));
+        }
         if !peer.connection.may_open() {
             tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
             peer.connection.close();
-            return Err(self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time")));
+            return Err(
+                self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time"))
+            );
         }
         self.room.enter(id.clone()).map_err(|full| match full {
             Full::Total => {
@@ -93,6 +103,12 @@ impl Ads {
                 self.refuse("too_many_of_identity", Status::resource_exhausted(message))
             }
         })
+    }
+
+    /// As `refuse`, and it is remembered who it was.
+    fn expel(&self, peer: &PeerIdentity, reason: &'static str, status: Status) -> Status {
+        self.expelled.note(peer);
+        self.refuse(reason, status)
     }
 
     /// Counts and hands on.
@@ -155,7 +171,7 @@ impl Session {
     }
 
     /// The next response and the session after it; `None` when the stream is over.
-    async fn step(mut self) -> Option<(Result<DeltaDiscoveryResponse, Status>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<DeltaDiscoveryResponse, Status>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -175,7 +191,7 @@ impl Session {
             // A connection that says nothing is not kept.
             let Ok(request) = timeout(FIRST_REQUEST, self.requests.message()).await else {
                 let status = Status::deadline_exceeded("no request came on the new stream");
-                return Err(self.ads.refuse("no_request", status));
+                return Err(self.ads.expel(&self.peer, "no_request", status));
             };
             let Some(request) = self.readable(request)? else { return Ok(None) };
             self.on_request(request)?;
@@ -186,34 +202,43 @@ impl Session {
                 return Ok(Some(response));
             }
             let overdue = self.conduct.overdue();
+            // One timer: both are set anew with each step.
+            let end = overdue.into_iter().chain(self.until).min();
             self.expect_life();
             tokio::select! {
                 request = self.requests.message() => match self.readable(request)? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
                 },
-                () = over(overdue) => {
-                    tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
-                    let status = Status::deadline_exceeded("a response was not acknowledged in time");
-                    return Err(self.ads.refuse("not_acknowledged", status));
-                }
                 changed = self.ads.state.changed() => match changed {
                     Ok(()) => self.on_publication(),
                     Err(_) => return Err(going_away()),
                 },
                 () = stopping(&mut self.ads.phase) => return Err(going_away()),
-                () = over(self.until) => {
-                    tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
-                    return Err(lapsed());
-                }
+                () = over(end) => return Err(self.outlived(overdue)),
             }
         }
+    }
+
+    /// Why a stream ends whose time has come.
+    fn outlived(&self, overdue: Option<Instant>) -> Status {
+        if overdue.is_some_and(|overdue| self.until.is_none_or(|until| overdue <= until)) {
+            tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
+            let status = Status::deadline_exceeded("a response was not acknowledged in time");
+            return self.ads.expel(&self.peer, "not_acknowledged", status);
+        }
+        tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
+        lapsed()
     }
 
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
             tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
-            self.ads.refuse("too_fast", Status::resource_exhausted("more requests than limits.requests allows"))
+            self.ads.expel(
+                &self.peer,
+                "too_fast",
+                Status::resource_exhausted("more requests than limits.requests allows"),
+            )
         })?;
         // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
         match &request.error_detail {
@@ -236,7 +261,7 @@ impl Session {
             tracing::warn!(proxy = self.name(), %error, "a stream was ended");
             let code = Code::from(error.code());
             let reason = if code == Code::ResourceExhausted { "limit" } else { "protocol" };
-            self.ads.refuse(reason, Status::new(code, error.to_string()))
+            self.ads.expel(&self.peer, reason, Status::new(code, error.to_string()))
         })?;
         if self.presence.is_none() {
             self.presence = Some(self.admit()?);
@@ -256,8 +281,7 @@ impl Session {
 
     fn take(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
         self.ready.extend(responses);
-        // The status is made only while something is measured.
-        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).status().in_sync {
+        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).in_sync() {
             let since = self.converging.take();
             since.into_iter().for_each(|since| self.ads.counters.convergence.observe(since.elapsed()));
         }
@@ -271,7 +295,7 @@ impl Session {
             let proved = self.peer.id.as_ref().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(remote = %self.peer.remote, proved, said = %node, "a proxy says that it is another");
             let status = Status::permission_denied("node.id is not of the client certificate's identity");
-            return Err(self.ads.refuse("another_identity", status));
+            return Err(self.ads.expel(&self.peer, "another_identity", status));
         }
         tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy is connected");
         Ok(self.ads.proxies.enter(node, &self.peer, Arc::clone(&self.stream)))
@@ -291,6 +315,7 @@ impl Session {
             Code::Cancelled | Code::Unknown | Code::Unavailable => {}
             _ => {
                 self.ads.counters.refused_streams.add("message");
+                self.ads.expelled.note(&self.peer);
                 tracing::warn!(proxy = self.name(), %status, "a stream was ended: a request can't be read");
             }
         })

@@ -48,6 +48,7 @@ pub(crate) const REASONS: &[&str] = &[
     "too_many_streams",
     "too_many_of_identity",
     "too_fast",
+    "expelled_before",
     "no_request",
     "not_acknowledged",
     "not_read",

@@ -104,6 +104,18 @@ impl Proxies {
         })
     }
 
+    /// The names of those whose stream does not have a property.
+    pub(crate) fn without(&self, has: impl Fn(&Stream) -> bool) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .connections()
+            .iter()
+            .filter(|connection| !has(&lock(&connection.stream)))
+            .map(|connection| connection.node.to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
     fn connections(&self) -> Vec<Connection> {
         lock(&self.0).streams.values().cloned().collect()
     }

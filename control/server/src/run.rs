@@ -25,16 +25,19 @@ use weft_registry::file::{FileRegistry, FileSettings};
 use weft_registry::{Registry, SuperviseSettings};
 use weft_registry_consul::ConsulRegistry;
 
+use crate::abandoned::NoteAbandoned;
 use crate::admin::{self, Admin, Listeners, Seen};
 use crate::ads::Ads;
 use crate::ca::{Ca, consul_attestor};
 use crate::counters::Counters;
+use crate::expelled::Expelled;
 use crate::framed::{Framed, LARGEST_REQUEST};
 use crate::ingest::{Followed, Ingest};
 use crate::last_known::LastKnown;
 use crate::proxies::Proxies;
 use crate::publish::{self, Readers};
 use crate::readiness::{Phase, await_registries, stopping};
+use crate::rotate::Rotator;
 use crate::settings::{RegistrySettings, Settings};
 use crate::stalled::Stalled;
 
@@ -72,11 +75,14 @@ pub(crate) async fn run(
         room: Shares::new(settings.limits.streams, settings.limits.streams_per_identity),
         limits: settings.limits.clone(),
         stalled: Stalled::default(),
+        expelled: Expelled::default(),
     };
     let connections = Connections::new(settings.limits.connections);
     let ca_service = ca.service(attestor, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
-    let seen = Seen { counts: ca_service.counts(), connections: connections.clone() };
+    let rotator = rotator(&settings, &published, &ads, &ca);
+    let seen =
+        Seen { rotator: rotator.clone(), counts: ca_service.counts(), connections: connections.clone() };
     let admin = admin(&settings, started, listen, published, &ads, &ca, seen);
 
     let mut tasks = JoinSet::new();
@@ -85,6 +91,7 @@ pub(crate) async fn run(
         async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") },
     );
     tasks.spawn(done(ingest.run(phases.clone())));
+    tasks.spawn(done(rotator.run()));
     tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
     let (stalled, counters) = (ads.stalled.clone(), Arc::clone(&ads.counters));
     tasks.spawn(done(stalled.run(move || counters.refused_streams.add("not_read"))));
@@ -96,6 +103,17 @@ pub(crate) async fn run(
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
     outcome
+}
+
+fn rotator(settings: &Settings, published: &Readers, ads: &Ads, ca: &Ca) -> Rotator {
+    Rotator {
+        trust_domain: settings.trust_domain.clone(),
+        authority: Arc::clone(&ca.authority),
+        tokens: Arc::clone(&ca.tokens),
+        identity: ca.identity.clone(),
+        proxies: ads.proxies.clone(),
+        published: published.clone(),
+    }
 }
 
 fn admin(
@@ -184,6 +202,7 @@ async fn serve(
         // at once.
         .timeout(REQUEST_TIMEOUT)
         .http2_max_header_list_size(Some(16 * 1024))
+        .layer(NoteAbandoned)
         .add_service(ca.into_server())
         .add_service(Framed::new(discovery.max_decoding_message_size(LARGEST_REQUEST)))
         .serve_with_incoming_shutdown(incoming, async move { stopping(&mut phase).await })

@@ -82,8 +82,10 @@ pub(crate) fn proportional_mib(pid: u32) -> Result<f64> {
 
 fn memory_mib(pid: u32, file: &str, field: &str) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in {file}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("no {field} in {file}"))?;
     let kib = line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).context("no number")?;
     Ok(kib / 1024.0)
 }

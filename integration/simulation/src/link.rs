@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) stream: Stream,
     /// The first request was answered.
     pub(crate) started: bool,
+    /// The control plane had not heard everything when it began.
+    pub(crate) incomplete: bool,
     /// Requests that came before the control plane was ready.
     pub(crate) waiting: VecDeque<DeltaDiscoveryRequest>,
     /// Nothing arrives any more; which ends know it.

@@ -89,10 +89,10 @@ impl Plan {
             planes: if rng.percent(40) { 2 } else { 1 },
             registries: rng.between(1, 3) as usize,
             services: rng.between(2, 7) as usize,
-            chaos: Duration::from_secs(rng.between(60, 400)),
+            chaos: Duration::from_secs(rng.between(30, 240)),
             faults,
             max_response: [1, 400, 1 << 20][rng.below(3)],
-            leaf_ttl: Duration::from_secs([300, 600, 1800][rng.below(3)]),
+            leaf_ttl: Duration::from_secs([200, 300, 400][rng.below(3)]),
         }
     }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weft_model::{
-    Entry, EntryKey, Health, InstanceId, Network, Provenance, RegistryId, Service, ServiceKey, Tunnel, Workload,
+    Entry, EntryKey, Health, InstanceId, Network, Provenance, RegistryId, Service, ServiceKey, Tunnel,
+    Workload,
 };
 
 use crate::rng::Rng;
@@ -37,6 +38,8 @@ pub(crate) struct Truth {
     pub(crate) condition: Condition,
     /// How long it takes to answer at the most.
     pub(crate) slow: Duration,
+    /// How long it is quiet between two changes at the most, in milliseconds.
+    pub(crate) quiet: u64,
     pub(crate) entries: BTreeMap<EntryKey, Entry>,
     /// For which services an instance took work, from when on.
     history: BTreeMap<InstanceId, Vec<(Duration, BTreeSet<ServiceKey>)>>,
@@ -51,7 +54,8 @@ impl Truth {
     pub(crate) fn new(n: usize, required: bool) -> Self {
         let id = format!("consul/dc{n}").parse().expect("a legal name");
         let (entries, history) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, required, condition: Condition::Up, slow: Duration::from_millis(200), entries, history }
+        let (condition, slow) = (Condition::Up, Duration::from_millis(200));
+        Self { id, required, condition, slow, quiet: 4_000, entries, history }
     }
 
     /// Something changes; says what.
@@ -60,7 +64,8 @@ impl Truth {
         match rng.below(20) {
             0..=8 => {
                 let workload = self.random(&instance, services, nacks, rng);
-                let what = format!("{instance}: {} x{} of {:?}", workload.health, workload.weight, names(&workload));
+                let what =
+                    format!("{instance}: {} x{} of {:?}", workload.health, workload.weight, names(&workload));
                 self.put(now, workload);
                 what
             }
@@ -143,7 +148,8 @@ impl Truth {
     /// Takes a whole service out, as entries of the registry `to`.
     pub(crate) fn hand_over(&mut self, now: Duration, key: &ServiceKey, to: &Truth) -> Vec<Workload> {
         let mut moved = Vec::new();
-        let members: Vec<Workload> = self.workloads().filter(|one| one.services.contains_key(key)).cloned().collect();
+        let members: Vec<Workload> =
+            self.workloads().filter(|one| one.services.contains_key(key)).cloned().collect();
         for (n, mut workload) in members.into_iter().enumerate() {
             self.remove(now, &EntryKey::Workload(workload.id.clone()));
             workload.id = to.instance(INSTANCES + n);

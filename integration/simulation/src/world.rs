@@ -150,6 +150,10 @@ impl World {
             if self.plan.has(Fault::Slow) && self.dice.script.percent(40) {
                 self.truths[registry].slow = Duration::from_secs(4);
             }
+            // More than a stream that is held up can follow by the log.
+            if self.dice.script.percent(2) {
+                self.truths[registry].quiet = 200;
+            }
             for _ in 0..12 {
                 self.script(registry);
             }
@@ -233,7 +237,10 @@ impl World {
         let bundles = bundles(self.bundle);
         let expected = converged::expected(&self.truths, &bundles);
         for (n, proxy) in self.proxies.iter_mut().enumerate() {
-            let named = |violation: Violation| Violation { what: format!("proxy {n}: {}", violation.what), ..violation };
+            let named = |violation: Violation| Violation {
+                what: format!("proxy {n}: {}", violation.what),
+                ..violation
+            };
             proxy.count_held();
             let stream = proxy.link.and_then(|link| self.links.get(&link)).map(|link| &link.stream);
             converged::check(proxy, stream, &expected, &bundles).map_err(named)?;

@@ -1,4 +1,5 @@
-//! Thousands of seeds, each a history of its own. `WEFT_SIM_SEEDS` says how many, `WEFT_SIM_FIRST` from which on.
+//! Many seeds, each a history of its own. `WEFT_SIM_SEEDS` says how many (`cargo xtask test` says 10,000), `WEFT_SIM_FIRST`
+//! from which on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +10,10 @@ use weft_simulation::{Plan, Trace, run, shrink};
 #[test]
 fn whatever_goes_wrong_the_invariants_hold() {
     let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
+        std::env::var(name)
+            .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
     };
-    let (first, count) = (number("WEFT_SIM_FIRST", 0), number("WEFT_SIM_SEEDS", 10_000));
+    let (first, count) = (number("WEFT_SIM_FIRST", 0), number("WEFT_SIM_SEEDS", 1_000));
     let (next, start) = (AtomicU64::new(first), Instant::now());
     let failed = std::thread::scope(|scope| {
         let shard = || {
@@ -33,7 +35,9 @@ fn whatever_goes_wrong_the_invariants_hold() {
     println!("{count} seeds from {first} on in {:.1} s", start.elapsed().as_secs_f64());
     if let Some((seed, violation)) = failed {
         let smaller = shrink(&Plan::of(seed), 100);
-        panic!("seed {seed}: {violation}\n  cargo xtask simulate --seed {seed}\n  smaller: cargo xtask simulate {smaller}");
+        panic!(
+            "seed {seed}: {violation}\n  cargo xtask simulate --seed {seed}\n  smaller: cargo xtask simulate {smaller}"
+        );
     }
 }
 

@@ -61,17 +61,52 @@ fn rows() -> Result<Vec<(&'static str, Vec<u8>, Code, &'static str)>> {
         ("a DNS name", names(vec![dns()?])?, invalid, "csr_asks"),
         ("a DNS name beside the id", names(vec![uri(WEB)?, dns()?])?, invalid, "csr_asks"),
         ("an IP address", names(vec![SanType::IpAddress([127, 0, 0, 1].into())])?, invalid, "csr_asks"),
-        ("another id", names(vec![uri("spiffe://test.weft/ns/default/sa/admin")?])?, Code::PermissionDenied, "csr_other_id"),
-        ("the control plane's id", names(vec![uri("spiffe://test.weft/ns/weft-system/sa/weft-control")?])?, Code::PermissionDenied, "csr_other_id"),
-        ("an id of another mesh", names(vec![uri("spiffe://other.test/ns/default/sa/web")?])?, Code::PermissionDenied, "csr_other_id"),
-        ("two ids", names(vec![uri(WEB)?, uri("spiffe://test.weft/ns/default/sa/admin")?])?, invalid, "csr_asks"),
-        ("a CA", request(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))?, invalid, "csr_asks"),
-        ("a key that signs", request(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign])?, invalid, "csr_asks"),
+        (
+            "another id",
+            names(vec![uri("spiffe://test.weft/ns/default/sa/admin")?])?,
+            Code::PermissionDenied,
+            "csr_other_id",
+        ),
+        (
+            "the control plane's id",
+            names(vec![uri("spiffe://test.weft/ns/weft-system/sa/weft-control")?])?,
+            Code::PermissionDenied,
+            "csr_other_id",
+        ),
+        (
+            "an id of another mesh",
+            names(vec![uri("spiffe://other.test/ns/default/sa/web")?])?,
+            Code::PermissionDenied,
+            "csr_other_id",
+        ),
+        (
+            "two ids",
+            names(vec![uri(WEB)?, uri("spiffe://test.weft/ns/default/sa/admin")?])?,
+            invalid,
+            "csr_asks",
+        ),
+        (
+            "a CA",
+            request(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))?,
+            invalid,
+            "csr_asks",
+        ),
+        (
+            "a key that signs",
+            request(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign])?,
+            invalid,
+            "csr_asks",
+        ),
         ("RSA of 1024 bits", include_bytes!("testdata/rsa1024.der").to_vec(), invalid, "csr_key"),
         ("P-192", include_bytes!("testdata/p192.der").to_vec(), invalid, "csr_key"),
         ("P-384", request_with(&p384, |_| {})?, invalid, "csr_key"),
         ("Ed448", include_bytes!("testdata/ed448.der").to_vec(), invalid, "csr_key"),
-        ("a signature with SHA-1", include_bytes!("testdata/rsa2048-sha1.der").to_vec(), invalid, "csr_signature"),
+        (
+            "a signature with SHA-1",
+            include_bytes!("testdata/rsa2048-sha1.der").to_vec(),
+            invalid,
+            "csr_signature",
+        ),
         ("a broken signature", broken, invalid, "csr_signature"),
         ("another's key", stolen_key()?, invalid, "csr_signature"),
         ("bytes after it", [good()?, vec![0]].concat(), invalid, "csr_unreadable"),
@@ -109,7 +144,8 @@ async fn each_bad_proof_is_refused_and_counted() -> Result<()> {
     ask(&mut client, csr()?, by_token(used.clone())).await?;
     let known = world.token("default/web", 600).await?.to_string();
     let mut parts: Vec<&str> = known.split('.').collect();
-    let wrong = weft_identity::JoinToken::random(known.parse::<weft_identity::JoinToken>()?.pin()).to_string();
+    let wrong =
+        weft_identity::JoinToken::random(known.parse::<weft_identity::JoinToken>()?.pin()).to_string();
     parts[2] = wrong.split('.').nth(2).context("a secret")?;
     let swapped = parts.join(".");
     let late = world.token("default/web", 1).await?;
@@ -187,7 +223,10 @@ async fn floods_are_limited_and_counted() -> Result<()> {
     refused(ask(&mut client, csr()?, by_token(spared.to_string())).await, Code::ResourceExhausted)?;
     let tokens = world.mesh.admin("/v1/tokens").await?;
     let unused = |one: &serde_json::Value| one["id"] == spared.id() && one["state"] == "unused";
-    ensure!(tokens.as_array().is_some_and(|all| all.iter().any(unused)), "the refusal cost the token: {tokens}");
+    ensure!(
+        tokens.as_array().is_some_and(|all| all.iter().any(unused)),
+        "the refusal cost the token: {tokens}"
+    );
     ask(&mut client, csr()?, by_token(world.token("default/api", 60).await?.to_string())).await?;
     for _ in 0..8 {
         refused(ask(&mut client, csr()?, by_token("guess".to_owned())).await, Code::PermissionDenied)?;

@@ -7,5 +7,6 @@ mod ca;
 mod connections;
 mod fairness;
 mod frames;
+mod rotation;
 mod streams;
 mod world;

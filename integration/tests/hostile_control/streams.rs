@@ -29,7 +29,12 @@ const ROWS: &[Row] = &[
         code: Code::PermissionDenied,
         reason: "another_identity",
     },
-    Row { what: "no node", change: |request| request.node = None, code: Code::InvalidArgument, reason: "protocol" },
+    Row {
+        what: "no node",
+        change: |request| request.node = None,
+        code: Code::InvalidArgument,
+        reason: "protocol",
+    },
     Row {
         what: "a node id of a megabyte",
         change: |request| request.node.get_or_insert_default().id = "x".repeat(1 << 20),
@@ -139,7 +144,9 @@ async fn a_stream_without_certificate_or_first_request_is_ended() -> Result<()> 
 
 #[tokio::test]
 async fn who_asks_for_ever_or_never_acknowledges_is_ended() -> Result<()> {
-    let world = World::start("[limits]\nack_timeout = \"2s\"\n[limits.requests]\nper_second = 10\nburst = 100\n").await?;
+    let world =
+        World::start("[limits]\nack_timeout = \"2s\"\n[limits.requests]\nper_second = 10\nburst = 100\n")
+            .await?;
     let evil = world.member("default/evil").await?;
     let mut hasty = evil.stream("hasty").await?;
     for n in 0..500 {
@@ -170,7 +177,8 @@ async fn one_identity_has_its_share_of_streams_and_leaves_the_rest() -> Result<(
     for n in 0..3 {
         held.push(evil.stream(&n.to_string()).await?);
     }
-    let status = evil.stream("more").await.err().context("a fourth was let in")?.downcast::<tonic::Status>()?;
+    let status =
+        evil.stream("more").await.err().context("a fourth was let in")?.downcast::<tonic::Status>()?;
     ensure!(status.code() == Code::ResourceExhausted, "{status}");
     world.counted(REFUSED, "too_many_of_identity", 0.0).await?;
     let mut good = good.stream("good").await?;
@@ -204,7 +212,11 @@ async fn megabytes_of_refusal_and_nonces_of_others_change_nothing() -> Result<()
     request.response_nonce = response.nonce.clone();
     let name = response.resources.first().context("a resource")?.name.clone();
     let mut errors = vec![ResourceError::default(); 100_000];
-    errors.push(ResourceError { resource_name: name, field_path: "x".repeat(1 << 20), reason: "y".repeat(1 << 20) });
+    errors.push(ResourceError {
+        resource_name: name,
+        field_path: "x".repeat(1 << 20),
+        reason: "y".repeat(1 << 20),
+    });
     request.error_detail = Some(detail("z".repeat(1 << 20), errors));
     client.send(request).await;
     eventually("the refusal is shown, cut", async || {

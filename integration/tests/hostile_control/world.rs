@@ -181,7 +181,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn open(channel: Channel, node: String) -> Result<Self> {
         let (requests, receiver) = mpsc::channel(64);
-        let large = AggregatedDiscoveryServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+        let large =
+            AggregatedDiscoveryServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
         let opened = large.clone().delta_aggregated_resources(ReceiverStream::new(receiver)).await?;
         Ok(Self { node, requests, responses: opened.into_inner(), _channel: channel })
     }

@@ -61,7 +61,7 @@ const ROWS: [Row; 32] = [
         502,
         "http2_message",
     ),
-    row("no status", |stream| head(stream, &[("x", "y")], END_STREAM), 502, "http2_message"),
+    row("no status", |stream| head(stream, &[("x", "y")], 0), 502, "http2_message"),
     row(
         "a status that is none",
         |stream| head(stream, &[(":status", "abc")], END_STREAM),
@@ -110,7 +110,7 @@ const ROWS: [Row; 32] = [
     ),
     row(
         "a head that is too large",
-        |stream| head(stream, &[OK, ("x", &"y".repeat(70_000))], END_STREAM),
+        |stream| head(stream, &[OK, ("x", &"y".repeat(70_000))], 0),
         502,
         "http2_message",
     ),
@@ -125,7 +125,7 @@ const ROWS: [Row; 32] = [
             )
         },
         502,
-        "head_size",
+        "http2_continuation",
     ),
     row(
         "trailers with a connection header",

@@ -110,6 +110,17 @@ async fn answers_that_nobody_reads_are_not_piled_up() -> Result<()> {
     world.good().await
 }
 
+#[tokio::test]
+async fn a_peer_that_answers_no_ping_loses_its_connection() -> Result<()> {
+    let world = World::start("").await?;
+    let mut raw = world.enter(Entrance::Tunnel).await?;
+    raw.send(&hello(true)).await?;
+    // After 10 s it is asked, after 20 s more it is given up.
+    let closed = async { while let Ok(Some(_)) = raw.frame().await {} };
+    tokio::time::timeout(Duration::from_secs(45), closed).await?;
+    world.good().await
+}
+
 /// The peer's window is 0 from the start and stays so.
 #[tokio::test]
 async fn a_stream_without_a_window_ends_after_the_idle_time_and_holds_little() -> Result<()> {

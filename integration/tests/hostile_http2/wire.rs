@@ -199,7 +199,10 @@ impl Raw {
     }
 
     /// Sends piece after piece until the other end wants no more, and says how it said so and after how many pieces.
-    pub(crate) async fn flood(self, pieces: impl Iterator<Item = Vec<u8>> + Send) -> Result<(Outcome, usize)> {
+    pub(crate) async fn flood(
+        self,
+        pieces: impl Iterator<Item = Vec<u8>> + Send,
+    ) -> Result<(Outcome, usize)> {
         let (mut from, mut to) = tokio::io::split(self.io);
         let listening = tokio::spawn(async move {
             let mut all = Vec::new();

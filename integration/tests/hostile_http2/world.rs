@@ -1,6 +1,7 @@
 //! A mesh with one caller's proxy and two callees, and the two ways in: as a local application in plaintext, and as
 //! another proxy over mTLS.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,16 @@ impl World {
         good(self.web.upstream("api")).await
     }
 
+    /// All refusals of requests so far, by kind.
+    pub(crate) async fn counts(&self, entrance: Entrance) -> Result<BTreeMap<String, f64>> {
+        let (_, text) = self.proxy(entrance).admin("/metrics").await?;
+        let lines =
+            text.lines().filter_map(|line| line.strip_prefix("weft_malformed_requests_total{kind=\""));
+        let parse =
+            |line: &str| Some((line.split('"').next()?.to_owned(), line.rsplit(' ').next()?.parse().ok()?));
+        Ok(lines.filter_map(parse).collect())
+    }
+
     /// All refusals of requests of a kind (all: `""`).
     pub(crate) async fn refused(&self, entrance: Entrance, kind: &str) -> Result<f64> {
         let label = format!("kind=\"{kind}");
@@ -111,7 +122,7 @@ async fn callee(mesh: &Mesh, name: &str, app: SocketAddr, protocol: &str, more: 
 fn client_config(mesh: &Mesh) -> Result<Arc<ClientConfig>> {
     let state = mesh.path().join("web");
     let svid = Svid::from_pem(&std::fs::read_to_string(state.join("svid.pem"))?)?;
-    let saved: std::collections::BTreeMap<String, String> =
+    let saved: BTreeMap<String, String> =
         serde_json::from_str(&std::fs::read_to_string(state.join("bundles.json"))?)?;
     let mut bundles = TrustBundles::default();
     for (domain, pem) in saved {

@@ -1,5 +1,6 @@
 //! Callers that must not get in at the tunnel: what they see, what is counted, and that nobody else notices.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use weft_integration::eventually;
 
 use crate::certificates::{API, rows};
 use crate::wire::{Seen, callee, caller, connect, knock, request, seen};
-use crate::world::{World, asked, refused};
+use crate::world::{World, refused};
 
 const WEFT: &[u8] = b"weft/1";
 const WEB: &str = "spiffe://test.weft/ns/default/sa/web";
@@ -33,10 +34,17 @@ async fn a_caller_with_a_wrong_certificate_gets_an_alert_and_its_reason_is_count
         let before = refused(&world.api, "destination", row.reason).await?;
         let config = caller(Some(row.presented.certified()?), &[&TLS13], &[WEFT])?;
         let came = knock(world.api.tunnel, config, port, "/evil").await.with_context(context)?;
-        ensure!(matches!(came, Seen::Alert(_)), "row {:?}: {came:?}", row.name);
+        // The alert can get lost where the server ends the connection under a message that is still being sent.
+        let long = row.name == "80 KiB of certificates" && came == Seen::Closed;
+        ensure!(long || matches!(came, Seen::Alert(_)), "row {:?}: {came:?}", row.name);
         eventually("it is counted by its reason", async || {
             let now = refused(&world.api, "destination", row.reason).await?;
-            ensure!(now == before + 1.0, "{} was {before} and is {now}\n{}", row.reason, last_refusal(&world));
+            ensure!(
+                now == before + 1.0,
+                "{} was {before} and is {now}\n{}",
+                row.reason,
+                last_refusal(&world)
+            );
             Ok(Some(()))
         })
         .await
@@ -70,7 +78,12 @@ async fn another_version_protocol_or_no_certificate_is_refused_and_counted() -> 
     let rows = [
         // TLS 1.2 is what renegotiation needs.
         wrong("TLS 1.2 only", caller(good()?, &[&TLS12], &[WEFT])?, version, "incompatible"),
-        wrong("no certificate", caller(None, &[&TLS13], &[WEFT])?, &[Seen::Alert(Alert::CertificateRequired)], "no_certificate"),
+        wrong(
+            "no certificate",
+            caller(None, &[&TLS13], &[WEFT])?,
+            &[Seen::Alert(Alert::CertificateRequired)],
+            "no_certificate",
+        ),
         wrong(
             "an unknown protocol",
             caller(good()?, &[&TLS13], &[b"http/1.1"])?,
@@ -144,7 +157,11 @@ async fn bytes_that_are_no_handshake_are_ended_at_once_and_half_of_one_in_time()
                 Ok(Some(()))
             })
             .await?;
-            ensure!(refused(&world.api, "destination", reason).await? >= 1.0, "row {name:?}: {}", last_refusal(&world));
+            ensure!(
+                refused(&world.api, "destination", reason).await? >= 1.0,
+                "row {name:?}: {}",
+                last_refusal(&world)
+            );
         }
         world.good().await?;
         world.only_good(1).with_context(|| format!("row {name:?}"))?;
@@ -228,7 +245,6 @@ async fn a_session_of_another_server_and_early_data_are_no_way_in() -> Result<()
     let own = world.ca.leaf(API, |_| {})?.certified()?;
     let mut config = callee(own, &[&TLS13], &[WEFT])?;
     config.max_early_data_size = 16_384;
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -243,27 +259,35 @@ async fn a_session_of_another_server_and_early_data_are_no_way_in() -> Result<()
     let config = Arc::new(config);
     // Sessions are kept by name.
     let name = || ServerName::try_from("api.test");
-    let connector = tokio_rustls::TlsConnector::from(config.clone()).early_data(true);
+    let connector = tokio_rustls::TlsConnector::from(config.clone());
     let mut first = connector.connect(name()?, TcpStream::connect(address).await?).await?;
     let mut said = Vec::new();
     first.read_to_end(&mut said).await?;
     serving.await??;
 
-    let tcp = TcpStream::connect(world.api.tunnel).await?;
-    let mut tls = connector.connect(name()?, tcp).await?;
-    // Goes out with the hello, before anybody has proved anything.
-    let early = tls.write_all(&request(world.app.address.port(), "/evil")).await;
-    let ended = async {
-        early?;
-        tls.flush().await?;
-        tls.read_to_end(&mut Vec::new()).await
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await?;
-    let came = ended.err().map(|error| seen(&error)).context("it was served")?;
+    let (address, bytes) = (world.api.tunnel, request(world.app.address.port(), "/evil"));
+    let name = name()?;
+    let came = tokio::task::spawn_blocking(move || early(address, config, name, &bytes)).await??;
     assert_eq!(came, Seen::Alert(Alert::CertificateRequired));
     assert_eq!(refused(&world.api, "destination", "no_certificate").await?, 1.0);
     world.good().await?;
     world.only_good(1)
+}
+
+/// Sends `bytes` with the hello, before anybody has proved anything, and says what comes back.
+fn early(
+    address: std::net::SocketAddr,
+    config: Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+    bytes: &[u8],
+) -> Result<Seen> {
+    let mut tcp = std::net::TcpStream::connect(address)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut tls = rustls::ClientConnection::new(config, name)?;
+    tls.early_data().context("there is no session that allows it")?.write_all(bytes)?;
+    let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+    let ended = stream.read_to_end(&mut Vec::new());
+    Ok(seen(&ended.err().context("it was served")?))
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Extended, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose as Usage, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Extended,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose as Usage, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -111,13 +111,19 @@ pub(crate) fn rows(mesh: &Ca) -> Result<Vec<Row>> {
         anyhow::Ok(row(name, mesh.leaf(API, change)?, reason))
     };
     let mut rows = vec![
-        broken("expired", "expired", &|leaf| leaf.not_after = (std::time::SystemTime::now() - HOUR / 60).into())?,
+        broken("expired", "expired", &|leaf| {
+            leaf.not_after = (std::time::SystemTime::now() - HOUR / 60).into()
+        })?,
         broken("not yet valid", "not_yet_valid", &|leaf| {
             leaf.not_before = (std::time::SystemTime::now() + HOUR / 60).into()
         })?,
         broken("key usage: none", "invalid_svid", &|leaf| leaf.key_usages.clear())?,
-        broken("key usage: encryption only", "invalid_svid", &|leaf| leaf.key_usages = vec![Usage::KeyEncipherment])?,
-        broken("key usage: may sign certificates", "invalid_svid", &|leaf| leaf.key_usages.push(Usage::KeyCertSign))?,
+        broken("key usage: encryption only", "invalid_svid", &|leaf| {
+            leaf.key_usages = vec![Usage::KeyEncipherment]
+        })?,
+        broken("key usage: may sign certificates", "invalid_svid", &|leaf| {
+            leaf.key_usages.push(Usage::KeyCertSign)
+        })?,
         broken("extended key usage: server only", "invalid_svid", &|leaf| {
             leaf.extended_key_usages = vec![Extended::ServerAuth]
         })?,
@@ -198,7 +204,8 @@ fn chains(mesh: &Ca) -> Result<Vec<Row>> {
     let mut large = good()?;
     large.chain.push(vec![0x30; 80 << 10].into());
     let key = KeyPair::generate()?;
-    let self_signed = Presented { chain: vec![leaf(API)?.self_signed(&key)?.der().clone()], key: key.serialize_der() };
+    let self_signed =
+        Presented { chain: vec![leaf(API)?.self_signed(&key)?.der().clone()], key: key.serialize_der() };
     let issuing = Presented { chain: mesh.chain.clone(), key: KeyPair::from_pem(&mesh.key)?.serialize_der() };
     let rows = [
         ("self-signed", self_signed, "unknown_issuer"),

@@ -56,10 +56,21 @@ async fn serve(mut stream: TcpStream, heads: Heads) {
         bytes.drain(..end + 4);
         let size = path.strip_prefix("/big/").and_then(|size| size.parse().ok()).unwrap_or(2);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
-        if stream.write_all(head.as_bytes()).await.is_err()
-            || stream.write_all(&vec![b'o'; size]).await.is_err()
-        {
+        if answer(&mut stream, &head, size).await.is_err() {
             return;
         }
     }
 }
+
+async fn answer(stream: &mut TcpStream, head: &str, mut size: usize) -> std::io::Result<()> {
+    stream.write_all(head.as_bytes()).await?;
+    while size > 0 {
+        let piece = PIECE.get(..size).unwrap_or(PIECE);
+        stream.write_all(piece).await?;
+        size -= piece.len();
+    }
+    Ok(())
+}
+
+/// A part of a body.
+const PIECE: &[u8] = &[b'o'; 16 << 10];

@@ -15,7 +15,7 @@ pub(crate) struct World {
     pub(crate) web: Proxy,
     pub(crate) app: Recorder,
     pub(crate) ca: Ca,
-    pub(crate) mesh: Mesh,
+    _mesh: Mesh,
 }
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
         let web = mesh.proxy(ProxyPlan::new("web", "web").upstream("api").more(of_web)).await?;
         api.ready().await?;
         web.ready().await?;
-        let world = Self { ca: Ca::of(&mesh)?, api, web, app, mesh };
+        let world = Self { ca: Ca::of(&mesh)?, api, web, app, _mesh: mesh };
         eventually("a good call is answered", async || world.good().await.map(Some)).await?;
         world.app.take();
         Ok(world)
@@ -49,7 +49,10 @@ impl World {
     pub(crate) fn only_good(&self, count: usize) -> Result<()> {
         let heads = self.app.take();
         let good = heads.iter().filter(|head| head.starts_with("GET /good HTTP/1.1\r\n")).count();
-        anyhow::ensure!(good == count && heads.len() == count, "expected {count} good ones at the application: {heads:?}");
+        anyhow::ensure!(
+            good == count && heads.len() == count,
+            "expected {count} good ones at the application: {heads:?}"
+        );
         Ok(())
     }
 }

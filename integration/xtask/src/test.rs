@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, fuzz, process, tools};
+use crate::{cache, fuzz, process, simulate, tools};
 
 /// For each fuzz target, after its corpus was replayed.
 const FUZZ_SECONDS: u32 = 20;
@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     command.args(args.filter.iter()).envs(variables).env("WEFT_REAL_REPORT", report.path());
     command.env("WEFT_FIGURES", figures.path()).env("WEFT_BIN", target_directory()?.join("debug"));
+    if std::env::var_os(simulate::SEEDS).is_none() {
+        command.env(simulate::SEEDS, simulate::IN_TESTS);
+    }
     let mut sum = counted(&mut command)?;
     if args.package.is_none() && args.filter.is_none() {
         let (passed, failed) = fuzz::short(FUZZ_SECONDS)?;

@@ -43,7 +43,15 @@ impl Call {
     /// Starts the clock.
     pub(crate) fn new(ledger: Rc<dyn Ledger>, record: Record) -> Box<Self> {
         ledger.started();
-        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, place: None, ended: false })
+        Box::new(Self {
+            ledger,
+            started: Instant::now(),
+            record,
+            body: None,
+            lease: None,
+            place: None,
+            ended: false,
+        })
     }
 
     /// Whose bytes are the ones received.

@@ -8,6 +8,7 @@ pub(crate) mod call;
 pub(crate) mod detect;
 pub(crate) mod exec;
 pub(crate) mod failure;
+pub(crate) mod gathered;
 pub(crate) mod headers;
 pub(crate) mod http1;
 pub(crate) mod incoming;

@@ -19,6 +19,7 @@ use weft_http::http1::Limits;
 
 use crate::http::body::ResponseBody;
 use crate::http::exec::IdleExec;
+use crate::http::gathered::Gathered;
 use crate::http::http1::server::Http1;
 use crate::http::incoming::Incoming;
 use crate::http::watched::{Report, Watched};
@@ -117,7 +118,7 @@ impl Server {
             let answered = service.clone().answer(request.map(Incoming::Hyper));
             async move { Ok::<_, Infallible>(answered.await) }
         });
-        let io = TokioIo::new(Watched::new(io, report));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let mut connection = pin!(self.http2.serve_connection(io, answer));
         tokio::select! {
             biased;

@@ -26,9 +26,13 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usi
         let inbound = worker.shared.settings.inbound.get(index);
         inbound.is_some_and(|inbound| inbound.protocol == Protocol::Http1)
     };
-    crate::worker::accept(&worker, listener, tracker, || speaks_http1, move |stream, peer, guard| {
-        serve(serving.clone(), index, stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || speaks_http1,
+        move |stream, peer, guard| serve(serving.clone(), index, stream, peer, guard),
+    )
     .await;
 }
 

@@ -33,9 +33,13 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.inbound.clone();
     let acceptors = Rc::new(Acceptors::default());
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, || false, move |stream, peer, guard| {
-        serve(serving.clone(), acceptors.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || false,
+        move |stream, peer, guard| serve(serving.clone(), acceptors.clone(), stream, peer, guard),
+    )
     .await;
 }
 

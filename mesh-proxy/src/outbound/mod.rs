@@ -34,7 +34,8 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
     };
     let cluster = worker.cluster(&wanted);
     let expects = cluster.clone();
-    let speaks_http1 = move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
+    let speaks_http1 =
+        move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
     crate::worker::accept(&worker, listener, tracker, speaks_http1, move |stream, peer, guard| {
@@ -47,9 +48,13 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
 pub(crate) async fn accept_http(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, || true, move |stream, peer, guard| {
-        serve_by_host(serving.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || true,
+        move |stream, peer, guard| serve_by_host(serving.clone(), stream, peer, guard),
+    )
     .await;
 }
 

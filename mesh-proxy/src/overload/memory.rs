@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn without_a_limit_there_is_none() {
         assert_eq!(limit_with("0::/\n", &[("/c/memory.max", "max\n")]), None);
-        assert_eq!(limit_with("4:memory:/x\n", &[("/c/memory/memory.limit_in_bytes", "9223372036854771712")]), None);
+        assert_eq!(
+            limit_with("4:memory:/x\n", &[("/c/memory/memory.limit_in_bytes", "9223372036854771712")]),
+            None
+        );
         assert_eq!(limit_with("damaged", &[]), None);
         assert_eq!(limit(Some(7)), 7);
     }

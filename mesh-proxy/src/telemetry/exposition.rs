@@ -70,7 +70,11 @@ const PROCESS: [Metric; 18] = [
         "counter",
         "Connections, handshakes and requests that were refused because a limit was reached, by the limit.",
     ),
-    metric("weft_overload_level", "gauge", "0; 1 while new connections are refused; 2 while requests are too."),
+    metric(
+        "weft_overload_level",
+        "gauge",
+        "0; 1 while new connections are refused; 2 while requests are too.",
+    ),
     metric("weft_memory_bytes", "gauge", "Memory that the process holds."),
     metric("weft_memory_limit_bytes", "gauge", "The limit that load is shed by."),
     metric("weft_handshakes_refused_total", "counter", "TLS handshakes that failed, by the reason."),

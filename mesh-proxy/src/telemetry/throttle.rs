@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-
 /// The state of one kind of line.
 #[derive(Debug)]
 pub(super) struct Throttle {

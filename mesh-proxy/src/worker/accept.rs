@@ -59,7 +59,8 @@ pub(crate) async fn accept<F>(
 impl Worker {
     /// A place for a connection that was accepted just now.
     fn take(&self, tracker: &Rc<Tracker>) -> Result<Guard, Refused> {
-        if self.shared.overload.pressure() >= Pressure::High {
+        let overload = &self.shared.overload;
+        if overload.pressure() >= Pressure::High && tracker.open() >= overload.always {
             return Err(Refused::ConnectionMemory);
         }
         if !self.shared.files.has_room(self.open_connections()) {

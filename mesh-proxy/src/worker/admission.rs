@@ -29,18 +29,19 @@ impl Worker {
     /// # Errors
     /// When this proxy has as much to do as it may.
     pub(crate) fn admit(&self, guard: &Guard) -> Result<Place, Failure> {
-        if self.shared.overload.pressure() == Pressure::Full {
+        let (overload, running) = (&self.shared.overload, self.in_progress.0.get());
+        if overload.pressure() == Pressure::Full && running >= overload.always {
             self.shared.telemetry.refused_by_limit(Refused::RequestMemory);
-            let words = self.shared.overload.sentence().unwrap_or_default();
+            let words = overload.sentence().unwrap_or_default();
             return Err(Failure::unsent(ResponseFlag::Overloaded, words));
         }
         let most = self.shared.settings.limits.requests;
-        if self.in_progress.0.get() >= most {
+        if running >= most {
             self.shared.telemetry.refused_by_limit(Refused::Requests);
             let words = format!("limits.requests ({most}) are in progress on this worker");
             return Err(Failure::unsent(ResponseFlag::Overloaded, words));
         }
-        self.in_progress.0.set(self.in_progress.0.get() + 1);
+        self.in_progress.0.set(running + 1);
         Ok(Place { all: self.in_progress.0.clone(), _busy: guard.busy() })
     }
 }

@@ -32,6 +32,7 @@ struct Uses {
     /// When the last one ended, or the connection began.
     since: Instant,
     opened: Rate,
+    abandoned: Rate,
 }
 
 /// While it lives the connection is in use.
@@ -43,8 +44,15 @@ impl Handle {
     pub fn new(stranger: bool) -> Self {
         let opened = Instant::now();
         let rate = Rate::new(STREAMS, opened.into_std());
-        let uses = Mutex::new(Uses { now: 0, ever: false, since: opened, opened: rate });
-        Self(Arc::new(Shared { opened, stranger, closed: AtomicBool::new(false), waker: AtomicWaker::new(), uses }))
+        let abandoned = Rate::new(ABANDONED, opened.into_std());
+        let uses = Mutex::new(Uses { now: 0, ever: false, since: opened, opened: rate, abandoned });
+        Self(Arc::new(Shared {
+            opened,
+            stranger,
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            uses,
+        }))
     }
 
     /// A request begins.
@@ -58,6 +66,13 @@ impl Handle {
     /// Whether a stream may be opened; if so it counts. After a refusal the connection should end.
     pub fn may_open(&self) -> bool {
         self.uses().opened.take(1.0, std::time::Instant::now())
+    }
+
+    /// A request was reset before it was answered; ends the connection if that happens too often.
+    pub fn abandoned(&self) {
+        if !self.uses().abandoned.take(1.0, std::time::Instant::now()) {
+            self.close();
+        }
     }
 
     /// Ends the connection with all that is on it.
@@ -120,6 +135,9 @@ const STRANGER: Duration = Duration::from_secs(60);
 /// busy with it.
 const STREAMS: RateLimit = RateLimit { per_second: 5.0, burst: 50 };
 
+/// Requests that are reset before they are answered: a proxy that gives up an attempt does it once in seconds.
+const ABANDONED: RateLimit = RateLimit { per_second: 5.0, burst: 50 };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +162,15 @@ mod tests {
         let _used = stranger.begin();
         tokio::time::advance(STRANGER).await;
         assert!(stranger.ends(Instant::now()) <= Instant::now());
+    }
+
+    #[test]
+    fn requests_that_are_reset_in_haste_end_the_connection() {
+        let handle = Handle::new(false);
+        (0..50).for_each(|_| handle.abandoned());
+        assert!(!handle.is_closed(Waker::noop()));
+        (0..50).for_each(|_| handle.abandoned());
+        assert!(handle.is_closed(Waker::noop()));
     }
 
     #[test]

@@ -44,7 +44,10 @@ fn what_is_compressed_too_large_or_no_grpc_is_refused_at_its_head() {
 type Piece = Result<Frame<Bytes>, Status>;
 
 /// Watches a body of these bytes that never ends.
-fn endless(bytes: Vec<u8>, budget: &Arc<Semaphore>) -> Watched<impl HttpBody<Data = Bytes, Error = Status> + Unpin> {
+fn endless(
+    bytes: Vec<u8>,
+    budget: &Arc<Semaphore>,
+) -> Watched<impl HttpBody<Data = Bytes, Error = Status> + Unpin> {
     let begun: Piece = Ok(Frame::data(bytes.into()));
     let body = StreamBody::new(stream::iter([begun]).chain(stream::pending()));
     Watched::new(body, Arc::clone(budget))

@@ -22,6 +22,7 @@ use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node}
 use weft_proto::{NodeId, ResourceType};
 
 use crate::published::Published;
+use crate::version::Version;
 use subscription::Subscription;
 
 /// Limits of one stream.
@@ -41,12 +42,7 @@ pub struct StreamSettings {
 impl Default for StreamSettings {
     fn default() -> Self {
         // 10,000 names of 100 bytes; what a client holds is bounded by the size of a message besides.
-        Self {
-            max_subscriptions: 10_000,
-            max_name_bytes: 1 << 20,
-            max_held: 65_536,
-            max_response: 1 << 20,
-        }
+        Self { max_subscriptions: 10_000, max_name_bytes: 1 << 20, max_held: 65_536, max_response: 1 << 20 }
     }
 }
 
@@ -121,13 +117,18 @@ impl Stream {
         self.flush(published)
     }
 
+    /// Whether the client has everything that concerns it and is known here.
+    pub fn in_sync(&self) -> bool {
+        [&self.bundles, &self.workloads, &self.services].into_iter().all(Subscription::in_sync)
+    }
+
     /// What an operator wants to know of this stream.
     pub fn status(&self) -> StreamStatus {
         let types = [&self.bundles, &self.workloads, &self.services].map(Subscription::status);
         StreamStatus {
             node: self.node.as_ref().map(|(id, _)| id.to_string()),
             user_agent: self.node.as_ref().map(|(_, agent)| agent.clone()),
-            in_sync: types.iter().all(TypeStatus::in_sync),
+            in_sync: self.in_sync(),
             applied_revision: types
                 .iter()
                 .filter(|t| t.subscribed > 0)
@@ -136,6 +137,16 @@ impl Stream {
             seen_revision: self.revision,
             types: types.into(),
         }
+    }
+
+    /// Whether the client has acknowledged, and not refused, this version of a resource.
+    pub fn has_acknowledged(&self, kind: ResourceType, name: &str, version: Version) -> bool {
+        match kind {
+            ResourceType::TrustBundle => &self.bundles,
+            ResourceType::Workload => &self.workloads,
+            ResourceType::Service => &self.services,
+        }
+        .has_acknowledged(name, version)
     }
 
     /// Only the first request must carry the node (D2).

@@ -142,6 +142,11 @@ impl Subscription {
         }
     }
 
+    /// Whether the client has everything of this type that concerns it and is known here.
+    pub(super) fn in_sync(&self) -> bool {
+        self.pending.is_empty() && self.in_flight.is_none() && self.refused.is_empty()
+    }
+
     pub(super) fn status(&self) -> TypeStatus {
         let refused = |(name, refusal): (&Arc<str>, &Refusal)| RefusedResource {
             name: name.as_ref().to_owned(),

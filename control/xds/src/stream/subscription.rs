@@ -93,6 +93,13 @@ impl Subscription {
         }
     }
 
+    /// What is known of a name is what the client holds if it accepts what is under way: so that must not be under way.
+    pub(super) fn has_acknowledged(&self, name: &str, version: Version) -> bool {
+        let under_way =
+            self.in_flight.iter().flat_map(|response| &response.sent).any(|sent| *sent.name == *name);
+        !under_way && self.known.get(name) == Some(&Known::Version(version))
+    }
+
     fn still_as_sent(&self, sent: &Sent) -> bool {
         match (sent.now, self.known.get(&sent.name)) {
             // The absence of a workload, or of what only `*` covers, is not remembered.

@@ -30,12 +30,21 @@ pub(super) struct Shape {
     pub(super) endpoints: usize,
 }
 
+impl Shape {
+    /// Long enough for what is done every ten seconds, where that costs anything.
+    fn idle(self) -> Duration {
+        Duration::from_millis(if self.services < 50 { 500 } else { 10_500 })
+    }
+}
+
 /// A control plane with its registry.
 pub(super) struct World {
     directory: TempDir,
     pub(super) address: SocketAddr,
     control: Option<Process>,
     pub(super) shape: Shape,
+    /// How long it is left alone to see what it uses then.
+    pub(super) idle: Duration,
 }
 
 /// A start that was measured.
@@ -78,13 +87,23 @@ pub(super) fn endpoints(service: &str, count: usize, first: Option<u32>) -> Stri
     text
 }
 
+/// Ten endpoints of a service that has more: the file of this number.
+pub(super) fn part_of(service: &str, file: usize, first: Option<u32>) -> String {
+    let mut text = String::new();
+    for n in file * 10..file * 10 + 10 {
+        let weight = if n == 0 { first } else { Some(100) };
+        text.extend(weight.map(|weight| format!("---\n{}", endpoint(service, n, weight))));
+    }
+    text
+}
+
 impl World {
     /// Writes the registry. Nothing runs yet.
     pub(super) fn new(shape: Shape) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
         std::fs::create_dir(directory.path().join("registry"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let world = Self { directory, address, control: None, shape };
+        let world = Self { directory, address, control: None, shape, idle: shape.idle() };
         for n in 0..shape.services {
             let name = service(n);
             world.write(&name, &endpoints(&name, shape.endpoints, Some(100)))?;
@@ -102,11 +121,13 @@ impl World {
         Ok(at)
     }
 
-    /// Takes a file away; returns when that was.
-    pub(super) fn remove(&self, name: &str) -> Result<Instant> {
-        let at = Instant::now();
-        std::fs::remove_file(self.path().join("registry").join(format!("{name}.yaml")))?;
-        Ok(at)
+    /// Gives a service's first endpoint this weight, or takes it away; returns when that was.
+    pub(super) fn set_first(&self, service: &str, weight: Option<u32>) -> Result<Instant> {
+        let (first_of_ten, whole) = (format!("{service}-000"), self.shape.endpoints);
+        match self.path().join("registry").join(format!("{first_of_ten}.yaml")).exists() {
+            true => self.write(&first_of_ten, &part_of(service, 0, weight)),
+            false => self.write(service, &endpoints(service, whole, weight)),
+        }
     }
 
     fn path(&self) -> &Path {

@@ -109,7 +109,10 @@ impl Figures {
             let failed: u64 = samples.iter().map(|sample| sample.failed).sum();
             if failed > 0 {
                 let why = samples.iter().find_map(|sample| sample.complaint.as_deref()).unwrap_or_default();
-                failures.push(format!("{}: {failed} requests through {name} failed: {why}", self.scenario.name()));
+                failures.push(format!(
+                    "{}: {failed} requests through {name} failed: {why}",
+                    self.scenario.name()
+                ));
             }
         }
         failures
@@ -146,7 +149,8 @@ impl Figures {
             self.row(&mut text, name)?;
         }
         for (name, samples) in &self.samples {
-            for (sample, why) in samples.iter().filter_map(|sample| Some((sample, sample.refused.as_ref()?))) {
+            for (sample, why) in samples.iter().filter_map(|sample| Some((sample, sample.refused.as_ref()?)))
+            {
                 writeln!(text, "\nRefused: {name} in round {}: {why}.", sample.round)?;
             }
         }

@@ -56,7 +56,13 @@ pub(super) async fn run(args: &Args) -> Result<Section> {
     for Found { name, starts_ms, memory } in &found {
         let highest = starts_ms.iter().copied().max_by(f64::total_cmp);
         let median = shown(middle(starts_ms.clone()), 1);
-        writeln!(markdown, "| {name} | {:.1} | {:.1} | {median} | {} |", memory.0, memory.1, shown(highest, 1))?;
+        writeln!(
+            markdown,
+            "| {name} | {:.1} | {:.1} | {median} | {} |",
+            memory.0,
+            memory.1,
+            shown(highest, 1)
+        )?;
     }
     let figures = found.iter().map(|found| {
         json!({"name": found.name, "starts_ms": found.starts_ms, "rss_mib": found.memory.0, "pss_mib": found.memory.1})
@@ -67,17 +73,22 @@ pub(super) async fn run(args: &Args) -> Result<Section> {
 async fn weft(starts: usize) -> Result<[Found; 2]> {
     let mesh = Mesh::start(MeshPlan::default()).await?;
     let port = free_port();
-    mesh.register("api.yaml", &format!(
-        "kind: Workload\nname: api-1\nservice: api\naddresses: [127.0.0.1]\nhealth: healthy\ntunnel: {}\n\
+    mesh.register(
+        "api.yaml",
+        &format!(
+            "kind: Workload\nname: api-1\nservice: api\naddresses: [127.0.0.1]\nhealth: healthy\ntunnel: {}\n\
          ports: [{{name: main, number: {port}, protocol: http1}}]\n",
-        free_port()
-    ))?;
+            free_port()
+        ),
+    )?;
     let mut first = Found { name: "weft, first start".to_owned(), starts_ms: vec![], memory: (0.0, 0.0) };
     let mut later = Found { name: "weft, later start".to_owned(), starts_ms: vec![], memory: (0.0, 0.0) };
     let mut last = None;
     for n in 0..starts {
         let plan = ProxyPlan::new(&format!("web-{n}"), "web").quiet().inbound(port, "http1").upstream("api");
         let token = mesh.token("default/web").await?;
+        // Two of them would share the pages of the program.
+        drop(last.take());
         let start = Instant::now();
         let mut proxy = mesh.proxy_with_token(plan, token)?;
         first.starts_ms.push(until_ready(&proxy, start).await?);

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Seconds a measurement.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
-    /// Rounds; in each, every candidate is measured once.
+    /// Rounds; in each, every candidate is measured once. 0 leaves only the idle figures.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
     /// Only these candidates: direct, weft, envoy, haproxy, nginx.
@@ -69,7 +69,8 @@ impl Args {
 /// # Errors
 /// When a candidate does not come up, or its processes can't be watched.
 pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
-    for scenario in args.scenarios() {
+    let scenarios = if args.rounds > 0 { args.scenarios() } else { vec![] };
+    for scenario in scenarios {
         report.add(load::run(args, scenario).await?.section(args)?);
     }
     if args.starts > 0 {

@@ -1,6 +1,7 @@
 //! Everything converges to the catalog: once nothing changes and everything can be reached, each proxy has exactly what the
 //! registries hold of the services that it wants, but for what it refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_model::{Catalog, Changes, RegistryEvent, Scope, ServiceKey, Workload};
@@ -40,12 +41,29 @@ pub(crate) fn check(
     for key in &proxy.wanted {
         check_service(proxy, key, expected)?;
     }
+    check_refused(proxy, stream, expected)?;
     if !proxy.refused.iter().any(|(kind, _)| *kind == ResourceType::TrustBundle) {
         holds(INVARIANT, proxy.bundles.as_deref() == Some(bundles), || {
             format!("bundles are {:?}, expected {bundles:?}", proxy.bundles)
         })?;
     }
     Ok(())
+}
+
+/// The control plane shows as refused what the proxy can't read, and nothing else.
+fn check_refused(proxy: &Proxy, stream: &Stream, expected: &Published) -> Result<(), Violation> {
+    let resources = &expected.resources;
+    let unreadable = |id: &&Arc<str>| {
+        let read = resources.workload(id).map(|one| weft_proto::workload(id, one.encoded.clone()));
+        proxy.old_version && matches!(read, Some(Ok(one)) if one.weight == UNREADABLE)
+    };
+    let members = proxy.wanted.iter().flat_map(|key| resources.members(&key.to_string()).collect::<Vec<_>>());
+    let expected: BTreeSet<String> = members.filter(unreadable).map(ToString::to_string).collect();
+    let types = stream.status().types.into_iter();
+    let refused: BTreeSet<String> = types.flat_map(|one| one.refused).map(|one| one.name).collect();
+    holds(INVARIANT, refused == expected, || {
+        format!("{refused:?} are shown as refused, expected {expected:?}")
+    })
 }
 
 fn check_service(proxy: &Proxy, key: &ServiceKey, expected: &Published) -> Result<(), Violation> {

@@ -8,6 +8,9 @@ use crate::plan::Fault;
 use crate::queue::Event;
 use crate::truth::Condition;
 
+/// Shorter than it takes until a listing that lacks most is believed.
+const LIE: Duration = Duration::from_secs(15);
+
 impl World {
     pub(super) fn on_fault(&mut self, fault: Fault) {
         if self.is_calm() {
@@ -60,6 +63,7 @@ impl World {
     pub(super) fn on_partition_ends(&mut self, number: u64) {
         if self.partition.take_if(|partition| partition.number == number).is_some() {
             self.trace.say(self.now, &"network", || "whole again");
+            (0..self.planes.len()).for_each(|plane| self.send_published(plane));
             self.note_reachable();
         }
     }
@@ -107,6 +111,10 @@ impl World {
         }
         let wait = self.dice.faults.millis(10, 45_000);
         self.after(wait, Event::PlaneStarts { plane });
+        // It may be the same power cut that a registry comes back from without its state.
+        if self.plan.has(Fault::EmptyRestarts) && wait < LIE && self.dice.faults.percent(50) {
+            self.empty();
+        }
     }
 
     fn stop_plane(&mut self, plane: usize) {
@@ -138,7 +146,8 @@ impl World {
         if self.truths[registry].condition != Condition::Up {
             return;
         }
-        let conditions = [Condition::Down, Condition::Down, Condition::Denied, Condition::NotFound, Condition::Garbage];
+        let conditions =
+            [Condition::Down, Condition::Down, Condition::Denied, Condition::NotFound, Condition::Garbage];
         let condition = conditions[self.dice.faults.below(conditions.len())];
         // A flap or a real outage.
         let most = if self.dice.faults.percent(40) { 2_000 } else { 120_000 };
@@ -146,14 +155,13 @@ impl World {
         self.enter(registry, condition, wait);
     }
 
-    /// Shorter than it takes until a listing that lacks most is believed.
     fn empty(&mut self) {
         let registry = self.dice.faults.below(self.truths.len());
         let doubts = |plane: &crate::plane::Plane| {
             plane.running.as_ref().is_some_and(|it| it.sources[registry].freshness.held_reset.is_some())
         };
         if self.truths[registry].condition == Condition::Up && !self.planes.iter().any(doubts) {
-            let wait = self.dice.faults.millis(500, 15_000);
+            let wait = self.dice.faults.millis(500, LIE.as_millis() as u64);
             self.enter(registry, Condition::Empty, wait);
         }
     }
@@ -182,7 +190,9 @@ impl World {
     /// All that is wrong ends; what is about to start does.
     pub(super) fn heal(&mut self) {
         self.trace.say(self.now, &"world", || "nothing changes or goes wrong any more");
-        self.partition = None;
+        if let Some(number) = self.partition.as_ref().map(|partition| partition.number) {
+            self.on_partition_ends(number);
+        }
         for registry in 0..self.truths.len() {
             self.on_registry_back(registry);
         }

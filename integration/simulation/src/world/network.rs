@@ -36,7 +36,9 @@ impl World {
         let since = self.now;
         let wait = match () {
             () if self.blocked(Host::Proxy(proxy), Host::Plane(plane)) => Some(OPEN_WITHIN),
-            () if self.planes[plane].running.is_none() || !self.may_connect(proxy, plane) => Some(self.latency()),
+            () if self.planes[plane].running.is_none() || !self.may_connect(proxy, plane) => {
+                Some(self.latency())
+            }
             () => None,
         };
         if let Some(wait) = wait {
@@ -49,6 +51,7 @@ impl World {
             opened: self.now,
             stream: Stream::new(settings),
             started: false,
+            incomplete: false,
             waiting: VecDeque::new(),
             broken: false,
             proxy_knows: false,
@@ -144,6 +147,7 @@ impl World {
         let Some(link) = self.links.get_mut(&number).filter(|link| !link.broken) else { return };
         let plane = link.plane;
         let Some(running) = &self.planes[plane].running else { return };
+        link.incomplete |= !link.started && !running.ingestion.published().is_complete();
         link.started = true;
         match link.stream.on_request(request, running.ingestion.published()) {
             Ok(responses) => self.send_down(number, responses),
@@ -156,6 +160,8 @@ impl World {
             .links
             .iter()
             .filter(|(_, link)| link.plane == plane && link.started && !link.broken)
+            // A connection that takes nothing is not pulled: its stream looks at publications when it does again.
+            .filter(|(_, link)| self.held_up(link).is_none())
             .map(|(number, _)| *number)
             .collect();
         for number in links {

@@ -23,7 +23,8 @@ impl World {
         }
         self.script(registry);
         self.nudge(registry);
-        let wait = self.dice.script.millis(20, 4_000);
+        let quiet = self.truths[registry].quiet;
+        let wait = self.dice.script.millis(20, quiet);
         self.after(wait, Event::Script { registry });
     }
 
@@ -50,12 +51,14 @@ impl World {
         }
     }
 
-    /// Wakes the adapters that watch a registry and have no try of their own under way.
+    /// Wakes the adapters that watch a registry. One that waits for its next try reads then; one that reads now does so once
+    /// more.
     pub(super) fn nudge(&mut self, registry: usize) {
         for plane in 0..self.planes.len() {
             let run = self.planes[plane].run;
             let Some(running) = &self.planes[plane].running else { continue };
-            if !running.sources[registry].failing {
+            let source = &running.sources[registry];
+            if source.reading || !source.failing {
                 let wait = self.dice.network.millis(0, 50);
                 self.after(wait, Event::Read { plane, run, registry });
             }
@@ -253,7 +256,9 @@ impl World {
 fn brief(item: &Result<weft_model::RegistryEvent, weft_registry::RegistryError>) -> String {
     use weft_model::{RegistryEvent, Scope};
     match item {
-        Ok(RegistryEvent::Reset { scope: Scope::All, entries }) => format!("all it has, {} entries", entries.len()),
+        Ok(RegistryEvent::Reset { scope: Scope::All, entries }) => {
+            format!("all it has, {} entries", entries.len())
+        }
         Ok(RegistryEvent::Reset { scope: Scope::Services(keys), entries }) => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
             format!("all of {}, {} entries", keys.join(" "), entries.len())

@@ -8,7 +8,9 @@ use weft_proto::discovery::DeltaDiscoveryResponse;
 
 use super::network::Receiver;
 use super::{Host, World};
-use crate::invariants::{Violation, nothing_lost, nothing_removed_used, nothing_resent, nothing_unsubscribed};
+use crate::invariants::{
+    Violation, nothing_lost, nothing_removed_used, nothing_resent, nothing_unsubscribed,
+};
 use crate::link::ToProxy;
 use crate::queue::Event;
 use crate::truth::{UNREADABLE, service_key};
@@ -26,7 +28,8 @@ impl World {
         let planes = self.planes.len();
         let it = &mut self.proxies[proxy];
         // One on disk that is not valid is none.
-        it.leaf = it.leaf.filter(|leaf| weft_identity::validity(leaf.not_before, leaf.not_after, wall).is_ok());
+        it.leaf =
+            it.leaf.filter(|leaf| weft_identity::validity(leaf.not_before, leaf.not_after, wall).is_ok());
         it.start(proxy, planes, seed, chance);
         let (run, restored) = (it.run, it.view.len());
         self.say(Host::Proxy(proxy), || format!("starts (process {run}), {restored} services restored"));
@@ -43,8 +46,10 @@ impl World {
                 Ok(())
             }
             Receiver::Proxy(proxy) => {
-                let named =
-                    |violation: Violation| Violation { what: format!("proxy {proxy}: {}", violation.what), ..violation };
+                let named = |violation: Violation| Violation {
+                    what: format!("proxy {proxy}: {}", violation.what),
+                    ..violation
+                };
                 self.apply(proxy, number, message).map_err(named)
             }
         }
@@ -56,8 +61,9 @@ impl World {
         let kind = ResourceType::from_url(&response.type_url).expect("a known type");
         self.figures.resources += response.resources.len() as u64;
         self.say(Host::Proxy(proxy), || brief(kind, &response));
+        let incomplete = self.links.get(&number).is_some_and(|link| link.incomplete);
         let it = &mut self.proxies[proxy];
-        nothing_resent::check(it, kind, &response, self.idle)?;
+        nothing_resent::check(it, kind, &response, incomplete, self.idle)?;
         if it.old_version {
             response.resources.iter_mut().for_each(damage);
         }

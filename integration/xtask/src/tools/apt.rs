@@ -31,6 +31,11 @@ pub(super) fn nginx(_: &str) -> Result<PathBuf> {
     installed("nginx", "/usr/sbin/nginx")
 }
 
+/// strace's binary.
+pub(super) fn strace(_: &str) -> Result<PathBuf> {
+    installed("strace", "/usr/bin/strace")
+}
+
 /// iproute2's `ip`.
 pub(super) fn ip(_: &str) -> Result<PathBuf> {
     if process::has("ip", "-V") {

@@ -85,7 +85,19 @@ impl Proxy {
     /// The same where only so many files may be open.
     pub(super) fn with_files(authority: &TestAuthority, path: &str, settings: Settings, most: u64) -> Self {
         let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
-        shared.files = FileLimit { most };
+        shared.files = FileLimit::of(most);
+        Self::of(Arc::new(shared), sockets)
+    }
+
+    /// The same that takes so many connections and requests whatever the pressure.
+    pub(super) fn always_taking(
+        authority: &TestAuthority,
+        path: &str,
+        settings: Settings,
+        always: usize,
+    ) -> Self {
+        let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
+        shared.overload.always = always;
         Self::of(Arc::new(shared), sockets)
     }
 
@@ -161,13 +173,15 @@ pub(super) fn prepare(
     let (mut sockets, bound) = crate::sockets::bind(&settings).unwrap();
     let svids = SvidSource::new();
     svids.set(authority.svid(path), bundles);
+    let mut overload = Overload::new(1000);
+    overload.always = 0;
     let shared = Shared {
         demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
         telemetry: Telemetry::new(&settings).unwrap(),
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),
-        overload: Overload::new(1000),
-        files: FileLimit { most: u64::MAX },
+        overload,
+        files: FileLimit::of(u64::MAX),
         svids,
         bound,
         settings,

@@ -88,7 +88,8 @@ fn requests_beyond_the_limit_are_refused_with_om_and_those_that_run_are_answered
         for round in 1..=2 {
             let answers = futures::future::join_all((0..8).map(|_| get(web.upstream(), "api"))).await;
             let served = answers.iter().filter(|answer| answer.ends_with("done")).count();
-            let refused = answers.iter().filter(|a| a.starts_with("HTTP/1.1 503") && a.contains("(OM)")).count();
+            let refused =
+                answers.iter().filter(|a| a.starts_with("HTTP/1.1 503") && a.contains("(OM)")).count();
             assert_eq!((served, refused), (3, 5), "{answers:?}");
             assert_eq!(web.refusals("request", "requests"), 5 * round, "places are given back");
         }
@@ -144,11 +145,30 @@ fn at_full_pressure_a_request_on_an_open_connection_is_refused_and_may_go_elsewh
 }
 
 #[test]
+fn a_limit_that_is_too_small_lets_the_first_ones_through() {
+    run(async {
+        let authority = TestAuthority::new("weft.test");
+        let callee = Proxy::start(&authority, API, callee(slow().await, Protocol::Http1));
+        let web = Proxy::always_taking(&authority, WEB, caller(None), 2);
+        web.knows([api(Protocol::Http1, [endpoint("api-1", callee.tunnel())])]);
+        web.shared.overload.measured(5000);
+        for _ in 0..2 {
+            let answers = futures::future::join_all((0..6).map(|_| get(web.upstream(), "api"))).await;
+            let served = answers.iter().filter(|answer| answer.ends_with("done")).count();
+            assert_eq!(served, 2, "{answers:?}");
+        }
+    });
+}
+
+#[test]
 fn open_files_bound_the_connections() {
     run(async {
         let authority = TestAuthority::new("weft.test");
         let web = Proxy::with_files(&authority, WEB, caller(None), 4);
-        let _open = [TcpStream::connect(web.upstream()).await.unwrap(), TcpStream::connect(web.upstream()).await.unwrap()];
+        let _open = [
+            TcpStream::connect(web.upstream()).await.unwrap(),
+            TcpStream::connect(web.upstream()).await.unwrap(),
+        ];
         eventually(|| web.metric("weft_outbound_connections") == ["2"]).await;
         let mut third = TcpStream::connect(web.upstream()).await.unwrap();
         assert_eq!(third.read(&mut [0]).await.unwrap_or(0), 0);

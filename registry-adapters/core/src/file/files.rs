@@ -73,6 +73,11 @@ impl Files {
 
     /// Takes what a look at the directory showed; files that are not in `seen` are gone.
     pub(super) fn update(&mut self, seen: BTreeMap<String, Seen>, now_unix_ms: u64) -> Difference {
+        let is_same =
+            |(name, seen): (&String, &Seen)| matches!(seen, Seen::Same) && self.files.contains_key(name);
+        if seen.len() == self.files.len() && seen.iter().all(is_same) {
+            return Difference::default();
+        }
         self.files.retain(|name, _| seen.contains_key(name));
         for (name, seen) in seen {
             let file = self.files.entry(name).or_default();
