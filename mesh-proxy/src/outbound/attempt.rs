@@ -311,17 +311,17 @@ mod tests {
             pending::<()>().await
         };
         tokio::select! {
-            left = unless_unheard(Some(way.clone()), pin!(pending::<()>()), || true) => assert!(left.is_none()),
+            left = unless_unheard(Some(way.clone()), pending::<()>(), || true) => assert!(left.is_none()),
             () = falls_silent => unreachable!("it never ends"),
         }
         way.heard();
-        let answer = async {
+        let answer = pin!(async {
             tokio::task::yield_now().await;
             way.unheard();
             tokio::task::yield_now().await;
             "late"
-        };
-        assert_eq!(unless_unheard(Some(way.clone()), pin!(answer), || false).await, Some("late"));
+        });
+        assert_eq!(unless_unheard(Some(way.clone()), answer, || false).await, Some("late"));
         assert_eq!(unless_unheard(None, ready("at once"), || true).await, Some("at once"));
     }
 }
