@@ -59,7 +59,13 @@ impl Plane {
     }
 
     /// A new process, with what is on its disk.
-    pub(crate) fn start(&mut self, truths: &[Truth], styles: &[Style], now: std::time::Instant, wall: UnixMillis) {
+    pub(crate) fn start(
+        &mut self,
+        truths: &[Truth],
+        styles: &[Style],
+        now: std::time::Instant,
+        wall: UnixMillis,
+    ) {
         self.run += 1;
         let followed = truths.iter().zip(&self.files).map(|(truth, file)| Followed {
             id: truth.id.clone(),

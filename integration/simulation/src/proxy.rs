@@ -139,8 +139,7 @@ impl Proxy {
             ResourceType::from_url(resource.resource.as_ref().map_or("", |body| body.type_url.as_str()))
         };
         let held = self.client.held().into_iter();
-        self.held =
-            held.filter_map(|one| Some(((kind(&one)?, one.name.clone()), one.version))).collect();
+        self.held = held.filter_map(|one| Some(((kind(&one)?, one.name.clone()), one.version))).collect();
     }
 }
 

@@ -9,45 +9,123 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A registry changes.
-    Script { registry: usize },
+    Script {
+        registry: usize,
+    },
     /// An adapter reads its registry; then what it read is there.
-    Read { plane: usize, run: u64, registry: usize },
-    Deliver { plane: usize, run: u64, registry: usize, read: crate::source::Read },
+    Read {
+        plane: usize,
+        run: u64,
+        registry: usize,
+    },
+    Deliver {
+        plane: usize,
+        run: u64,
+        registry: usize,
+        read: crate::source::Read,
+    },
     /// Supervision has something to do.
-    Supervise { plane: usize, run: u64, registry: usize },
-    Publish { plane: usize, run: u64 },
-    Store { plane: usize, run: u64 },
+    Supervise {
+        plane: usize,
+        run: u64,
+        registry: usize,
+    },
+    Publish {
+        plane: usize,
+        run: u64,
+    },
+    Store {
+        plane: usize,
+        run: u64,
+    },
     /// `ready.registry_deadline` is over.
-    Overdue { plane: usize, run: u64 },
-    PlaneStarts { plane: usize },
+    Overdue {
+        plane: usize,
+        run: u64,
+    },
+    PlaneStarts {
+        plane: usize,
+    },
     /// The trust bundle of a control plane is another one.
-    Rotated { plane: usize },
-    ProxyStarts { proxy: usize },
+    Rotated {
+        plane: usize,
+    },
+    ProxyStarts {
+        proxy: usize,
+    },
     /// A proxy's next attempt to open a stream, and its failure.
-    Connect { proxy: usize, run: u64 },
-    NotConnected { proxy: usize, run: u64, since: Duration },
+    Connect {
+        proxy: usize,
+        run: u64,
+    },
+    NotConnected {
+        proxy: usize,
+        run: u64,
+        since: Duration,
+    },
     /// A message arrives.
-    ToPlane { link: u64, bytes: Vec<u8> },
-    ToProxy { link: u64, message: crate::link::ToProxy },
+    ToPlane {
+        link: u64,
+        bytes: Vec<u8>,
+    },
+    ToProxy {
+        link: u64,
+        message: crate::link::ToProxy,
+    },
     /// An end learns that its stream is over.
-    ProxyLoses { link: u64 },
-    PlaneLoses { link: u64 },
+    ProxyLoses {
+        link: u64,
+    },
+    PlaneLoses {
+        link: u64,
+    },
     /// A partition has lasted longer than the pings; or the client's certificate is over.
-    Unanswered { link: u64, partition: u64 },
-    Lapse { link: u64 },
+    Unanswered {
+        link: u64,
+        partition: u64,
+    },
+    Lapse {
+        link: u64,
+    },
     /// The proxy looks after its certificate.
-    Keep { proxy: usize, run: u64 },
-    Apply { proxy: usize, run: u64, plane: usize, left: usize },
-    Issued { proxy: usize, run: u64, leaf: Option<crate::leaf::Leaf> },
-    LeafEnds { proxy: usize, leaf: crate::leaf::Leaf },
+    Keep {
+        proxy: usize,
+        run: u64,
+    },
+    Apply {
+        proxy: usize,
+        run: u64,
+        plane: usize,
+        left: usize,
+    },
+    Issued {
+        proxy: usize,
+        run: u64,
+        leaf: Option<crate::leaf::Leaf>,
+    },
+    LeafEnds {
+        proxy: usize,
+        leaf: crate::leaf::Leaf,
+    },
     /// The proxy wants another service, or one less.
-    Want { proxy: usize },
-    Save { proxy: usize, run: u64 },
+    Want {
+        proxy: usize,
+    },
+    Save {
+        proxy: usize,
+        run: u64,
+    },
     Fault(crate::plan::Fault),
     /// What is over.
-    RegistryBack { registry: usize },
-    PartitionEnds { partition: u64 },
-    ClockRight { host: crate::world::Host },
+    RegistryBack {
+        registry: usize,
+    },
+    PartitionEnds {
+        partition: u64,
+    },
+    ClockRight {
+        host: crate::world::Host,
+    },
 }
 
 /// The events to come.

@@ -53,7 +53,13 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(truth: &Truth, style: Style, restored: &[Entry], of: Option<Duration>, wall: UnixMillis) -> Self {
+    pub(crate) fn new(
+        truth: &Truth,
+        style: Style,
+        restored: &[Entry],
+        of: Option<Duration>,
+        wall: UnixMillis,
+    ) -> Self {
         Self {
             supervision: Supervision::new(truth.id.clone(), &SuperviseSettings::default(), restored, wall),
             freshness: Freshness::default(),

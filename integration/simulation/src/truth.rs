@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weft_model::{
-    Entry, EntryKey, Health, InstanceId, Network, Provenance, RegistryId, Service, ServiceKey, Tunnel, Workload,
+    Entry, EntryKey, Health, InstanceId, Network, Provenance, RegistryId, Service, ServiceKey, Tunnel,
+    Workload,
 };
 
 use crate::rng::Rng;
@@ -63,7 +64,8 @@ impl Truth {
         match rng.below(20) {
             0..=8 => {
                 let workload = self.random(&instance, services, nacks, rng);
-                let what = format!("{instance}: {} x{} of {:?}", workload.health, workload.weight, names(&workload));
+                let what =
+                    format!("{instance}: {} x{} of {:?}", workload.health, workload.weight, names(&workload));
                 self.put(now, workload);
                 what
             }
@@ -146,7 +148,8 @@ impl Truth {
     /// Takes a whole service out, as entries of the registry `to`.
     pub(crate) fn hand_over(&mut self, now: Duration, key: &ServiceKey, to: &Truth) -> Vec<Workload> {
         let mut moved = Vec::new();
-        let members: Vec<Workload> = self.workloads().filter(|one| one.services.contains_key(key)).cloned().collect();
+        let members: Vec<Workload> =
+            self.workloads().filter(|one| one.services.contains_key(key)).cloned().collect();
         for (n, mut workload) in members.into_iter().enumerate() {
             self.remove(now, &EntryKey::Workload(workload.id.clone()));
             workload.id = to.instance(INSTANCES + n);

@@ -237,7 +237,10 @@ impl World {
         let bundles = bundles(self.bundle);
         let expected = converged::expected(&self.truths, &bundles);
         for (n, proxy) in self.proxies.iter_mut().enumerate() {
-            let named = |violation: Violation| Violation { what: format!("proxy {n}: {}", violation.what), ..violation };
+            let named = |violation: Violation| Violation {
+                what: format!("proxy {n}: {}", violation.what),
+                ..violation
+            };
             proxy.count_held();
             let stream = proxy.link.and_then(|link| self.links.get(&link)).map(|link| &link.stream);
             converged::check(proxy, stream, &expected, &bundles).map_err(named)?;

@@ -10,7 +10,8 @@ use weft_simulation::{Plan, Trace, run, shrink};
 #[test]
 fn whatever_goes_wrong_the_invariants_hold() {
     let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
+        std::env::var(name)
+            .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
     };
     let (first, count) = (number("WEFT_SIM_FIRST", 0), number("WEFT_SIM_SEEDS", 1_000));
     let (next, start) = (AtomicU64::new(first), Instant::now());
@@ -34,7 +35,9 @@ fn whatever_goes_wrong_the_invariants_hold() {
     println!("{count} seeds from {first} on in {:.1} s", start.elapsed().as_secs_f64());
     if let Some((seed, violation)) = failed {
         let smaller = shrink(&Plan::of(seed), 100);
-        panic!("seed {seed}: {violation}\n  cargo xtask simulate --seed {seed}\n  smaller: cargo xtask simulate {smaller}");
+        panic!(
+            "seed {seed}: {violation}\n  cargo xtask simulate --seed {seed}\n  smaller: cargo xtask simulate {smaller}"
+        );
     }
 }
 

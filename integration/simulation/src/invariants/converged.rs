@@ -61,7 +61,9 @@ fn check_refused(proxy: &Proxy, stream: &Stream, expected: &Published) -> Result
     let expected: BTreeSet<String> = members.filter(unreadable).map(ToString::to_string).collect();
     let types = stream.status().types.into_iter();
     let refused: BTreeSet<String> = types.flat_map(|one| one.refused).map(|one| one.name).collect();
-    holds(INVARIANT, refused == expected, || format!("{refused:?} are shown as refused, expected {expected:?}"))
+    holds(INVARIANT, refused == expected, || {
+        format!("{refused:?} are shown as refused, expected {expected:?}")
+    })
 }
 
 fn check_service(proxy: &Proxy, key: &ServiceKey, expected: &Published) -> Result<(), Violation> {

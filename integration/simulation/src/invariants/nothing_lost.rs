@@ -36,7 +36,8 @@ pub(crate) fn unfounded(
                     continue;
                 }
                 for id in truth.instances() {
-                    let services = always(id).into_iter().filter(|key| gone.contains(key.to_string().as_str()));
+                    let services =
+                        always(id).into_iter().filter(|key| gone.contains(key.to_string().as_str()));
                     unfounded.extend(services.map(|key| (key, id.clone())));
                 }
             }

@@ -12,7 +12,12 @@ use crate::truth::works_for;
 const INVARIANT: &str = "no removed endpoint is used after its ACK";
 
 /// Takes note of what `proxy` acknowledges with `answer`.
-pub(crate) fn note(proxy: &mut Proxy, kind: ResourceType, response: &DeltaDiscoveryResponse, answer: &DeltaDiscoveryRequest) {
+pub(crate) fn note(
+    proxy: &mut Proxy,
+    kind: ResourceType,
+    response: &DeltaDiscoveryResponse,
+    answer: &DeltaDiscoveryRequest,
+) {
     if kind != ResourceType::Workload {
         return;
     }

@@ -26,8 +26,12 @@ pub(crate) fn check(
         let same = proxy.held.get(&name) == Some(&resource.version)
             && !is_of(&proxy.given_up, kind, resource)
             && !(incomplete && !proxy.given_up.is_empty());
-        holds(INVARIANT, !same, || format!("{kind} {} again in version {}", resource.name, resource.version))?;
-        holds(INVARIANT, !idle || proxy.refused.contains(&name), || format!("{kind} {} was sent after everything was there", resource.name))?;
+        holds(INVARIANT, !same, || {
+            format!("{kind} {} again in version {}", resource.name, resource.version)
+        })?;
+        holds(INVARIANT, !idle || proxy.refused.contains(&name), || {
+            format!("{kind} {} was sent after everything was there", resource.name)
+        })?;
     }
     Ok(())
 }

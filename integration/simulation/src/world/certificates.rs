@@ -43,7 +43,8 @@ impl World {
             return self.after(Duration::from_millis(2), next);
         }
         let wall = self.wall(Host::Plane(plane));
-        let Ok((not_before, not_after)) = weft_ca::leaf_life(wall + ISSUER_LIFE, self.plan.leaf_ttl, wall) else {
+        let Ok((not_before, not_after)) = weft_ca::leaf_life(wall + ISSUER_LIFE, self.plan.leaf_ttl, wall)
+        else {
             return self.after(Duration::from_millis(2), next);
         };
         let wrong_clock = self.planes[plane].wall != 0;
@@ -86,8 +87,10 @@ impl World {
             self.figures.expired += 1;
             self.say(Host::Proxy(proxy), || "its certificate has expired");
         }
-        let named =
-            |violation: Violation| Violation { what: format!("proxy {proxy}: {}", violation.what), ..violation };
+        let named = |violation: Violation| Violation {
+            what: format!("proxy {proxy}: {}", violation.what),
+            ..violation
+        };
         identity_kept::check(&self.proxies[proxy], leaf, self.planes.len() as u32, self.now).map_err(named)
     }
 

@@ -146,7 +146,8 @@ impl World {
         if self.truths[registry].condition != Condition::Up {
             return;
         }
-        let conditions = [Condition::Down, Condition::Down, Condition::Denied, Condition::NotFound, Condition::Garbage];
+        let conditions =
+            [Condition::Down, Condition::Down, Condition::Denied, Condition::NotFound, Condition::Garbage];
         let condition = conditions[self.dice.faults.below(conditions.len())];
         // A flap or a real outage.
         let most = if self.dice.faults.percent(40) { 2_000 } else { 120_000 };

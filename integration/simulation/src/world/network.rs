@@ -36,7 +36,9 @@ impl World {
         let since = self.now;
         let wait = match () {
             () if self.blocked(Host::Proxy(proxy), Host::Plane(plane)) => Some(OPEN_WITHIN),
-            () if self.planes[plane].running.is_none() || !self.may_connect(proxy, plane) => Some(self.latency()),
+            () if self.planes[plane].running.is_none() || !self.may_connect(proxy, plane) => {
+                Some(self.latency())
+            }
             () => None,
         };
         if let Some(wait) = wait {

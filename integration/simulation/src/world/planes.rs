@@ -256,7 +256,9 @@ impl World {
 fn brief(item: &Result<weft_model::RegistryEvent, weft_registry::RegistryError>) -> String {
     use weft_model::{RegistryEvent, Scope};
     match item {
-        Ok(RegistryEvent::Reset { scope: Scope::All, entries }) => format!("all it has, {} entries", entries.len()),
+        Ok(RegistryEvent::Reset { scope: Scope::All, entries }) => {
+            format!("all it has, {} entries", entries.len())
+        }
         Ok(RegistryEvent::Reset { scope: Scope::Services(keys), entries }) => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
             format!("all of {}, {} entries", keys.join(" "), entries.len())

@@ -8,7 +8,9 @@ use weft_proto::discovery::DeltaDiscoveryResponse;
 
 use super::network::Receiver;
 use super::{Host, World};
-use crate::invariants::{Violation, nothing_lost, nothing_removed_used, nothing_resent, nothing_unsubscribed};
+use crate::invariants::{
+    Violation, nothing_lost, nothing_removed_used, nothing_resent, nothing_unsubscribed,
+};
 use crate::link::ToProxy;
 use crate::queue::Event;
 use crate::truth::{UNREADABLE, service_key};
@@ -26,7 +28,8 @@ impl World {
         let planes = self.planes.len();
         let it = &mut self.proxies[proxy];
         // One on disk that is not valid is none.
-        it.leaf = it.leaf.filter(|leaf| weft_identity::validity(leaf.not_before, leaf.not_after, wall).is_ok());
+        it.leaf =
+            it.leaf.filter(|leaf| weft_identity::validity(leaf.not_before, leaf.not_after, wall).is_ok());
         it.start(proxy, planes, seed, chance);
         let (run, restored) = (it.run, it.view.len());
         self.say(Host::Proxy(proxy), || format!("starts (process {run}), {restored} services restored"));
@@ -43,8 +46,10 @@ impl World {
                 Ok(())
             }
             Receiver::Proxy(proxy) => {
-                let named =
-                    |violation: Violation| Violation { what: format!("proxy {proxy}: {}", violation.what), ..violation };
+                let named = |violation: Violation| Violation {
+                    what: format!("proxy {proxy}: {}", violation.what),
+                    ..violation
+                };
                 self.apply(proxy, number, message).map_err(named)
             }
         }
