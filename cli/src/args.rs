@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::ControlAddress;
 use crate::output::Format;
-use crate::{demo, get, status, token, workload};
+use crate::{ca, demo, get, status, token, workload};
 
 /// One service mesh over Kubernetes, Consul, Nomad and VMs.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Get(get::Args),
     /// Show whether the control plane, its registries and its proxies are in order.
     Status(status::Args),
+    /// Show the certificate authority's roots, and replace one.
+    Ca(ca::Args),
     /// Make, list and revoke join tokens.
     Token(token::Args),
     /// Print the completion script of a shell.

@@ -4,6 +4,7 @@
 //! 3 no control plane answered. What the commands do is in the modules.
 
 mod args;
+mod ca;
 mod control;
 mod demo;
 mod get;
@@ -46,6 +47,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Get(args) => get::run(args, &control, cli.output, style).await,
         Command::Status(args) => status::run(args, &control, cli.output, style).await,
+        Command::Ca(args) => ca::run(args, &control, cli.output).await,
         Command::Token(args) => token::run(args, &control, cli.output, style).await,
         Command::Completion { shell } => output::print(&args::completion(shell)),
         Command::Version => output::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),

@@ -6,21 +6,33 @@
 
 mod app;
 mod client;
+mod disk;
+mod figures;
+mod host;
 mod load;
 mod mesh;
 mod ports;
 mod process;
 mod proxy;
 mod real;
+mod steady;
+mod strace;
+mod stream;
 
 pub use app::{App, AppKind};
 pub use client::{Answer, get, http1, http2};
+pub use disk::SmallDisk;
+pub use figures::figure;
+pub use host::{FarHost, Host};
 pub use load::{Load, Outcome};
 pub use mesh::{Mesh, MeshPlan};
 pub use ports::free_port;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyPlan};
 pub use real::{ran_on, skipped, skipped_on};
+pub use steady::{Steady, Tally, Trouble};
+pub use strace::count_system_calls;
+pub use stream::{Carrier, StreamTally, Streams};
 
 use std::time::{Duration, Instant};
 

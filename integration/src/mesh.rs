@@ -1,6 +1,7 @@
 //! The control plane with its registry directory.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ pub struct MeshPlan {
     pub first: String,
     /// Which directory the state is in, where not the mesh's own: for a full disk, say.
     pub state: Option<PathBuf>,
+    /// Where it listens, where that is not loopback.
+    pub listen: Option<IpAddr>,
+    /// Environment of its process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A control plane and a temporary directory for all that belongs to it.
@@ -53,9 +58,14 @@ impl Mesh {
         self.directory.path()
     }
 
-    /// The control plane's gRPC address.
+    /// The control plane's gRPC address, from this host.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port).to_string()
+    }
+
+    fn listens(&self) -> String {
+        let listen = self.plan.listen.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        SocketAddr::new(listen, self.port).to_string()
     }
 
     /// The control plane's state directory.
@@ -79,7 +89,7 @@ impl Mesh {
             settings,
             "\nlisten = \"{}\"\ntrust_domain = \"{}\"\nstate_dir = \"{}\"\n\n[admin]\nsocket = \"{}\"\n\n\
              [[registry]]\nid = \"file/test\"\ndirectory = \"{top}/registry\"\n\n{}",
-            self.address(),
+            self.listens(),
             Self::TRUST_DOMAIN,
             self.state().display(),
             self.socket().display(),
@@ -88,7 +98,7 @@ impl Mesh {
         let file = self.path().join("control.toml");
         std::fs::write(&file, settings)?;
         let mut command = Command::new(Process::program("weft-control")?);
-        command.arg("--config").arg(&file);
+        command.arg("--config").arg(&file).envs(self.plan.environment.iter().cloned());
         self.control = Some(Process::start("control", command, self.path())?);
         let ended = eventually("the control plane is ready", async || {
             let ended = self.control()?.ended();
@@ -115,6 +125,14 @@ impl Mesh {
     /// When it has been killed and not started again.
     pub fn control(&mut self) -> Result<&mut Process> {
         self.control.as_mut().context("the control plane does not run")
+    }
+
+    /// The control plane's process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.control.as_ref().context("the control plane does not run")?.pid()
     }
 
     /// SIGKILL to the control plane.
@@ -215,6 +233,23 @@ impl Mesh {
             false => Some(self.token(plan.identity()).await?),
         };
         Proxy::start(plan, &self.address(), token, self.path())
+    }
+
+    /// Starts a proxy with a join token that was made before: for who times the start alone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn proxy_with_token(&self, plan: ProxyPlan, token: String) -> Result<Proxy> {
+        Proxy::start(plan, &self.address(), Some(token), self.path())
+    }
+
+    /// The same for a proxy that reaches the control plane at another address than the mesh's own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn proxy_at(&self, plan: ProxyPlan, address: IpAddr) -> Result<Proxy> {
+        let token = self.token(plan.identity()).await?;
+        Proxy::start(plan, &SocketAddr::new(address, self.port).to_string(), Some(token), self.path())
     }
 
     /// An application with its proxy and its registration in one go: `<service>-<version>`, ready.

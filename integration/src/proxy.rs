@@ -7,9 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use crate::{Process, eventually, free_port};
+use crate::{Host, Process, eventually, free_port};
 
 /// What a proxy is started with.
 #[derive(Debug, Clone)]
@@ -23,6 +22,8 @@ pub struct ProxyPlan {
     pins: Vec<String>,
     http: bool,
     quiet: bool,
+    host: Host,
+    environment: Vec<(String, String)>,
 }
 
 impl ProxyPlan {
@@ -38,6 +39,8 @@ impl ProxyPlan {
             pins: Vec::new(),
             http: false,
             quiet: false,
+            host: Host::default(),
+            environment: Vec::new(),
         }
     }
 
@@ -89,11 +92,30 @@ impl ProxyPlan {
         self
     }
 
+    /// Runs on another host: a network namespace with an address of its own.
+    #[must_use]
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = host.clone();
+        self
+    }
+
+    /// Environment of its process.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// TOML appended to the settings.
     #[must_use]
     pub fn more(mut self, toml: &str) -> Self {
         self.more += toml;
         self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn attests_itself(&self) -> bool {
@@ -127,7 +149,8 @@ impl Proxy {
         directory: &Path,
     ) -> Result<Self> {
         let local = || SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let (tunnel, admin, http) = (local(), local(), local());
+        let (mut tunnel, admin, http) = (local(), local(), local());
+        tunnel.set_ip(plan.host.address);
         let upstreams: Vec<_> =
             plan.upstreams.iter().map(|(service, _)| (service.clone(), local())).collect();
         let ProxyPlan { name, pins, .. } = &plan;
@@ -158,7 +181,7 @@ impl Proxy {
         toml += &plan.more;
         let settings = directory.join(format!("{name}.toml"));
         std::fs::write(&settings, toml)?;
-        let process = run(name, &settings, directory)?;
+        let process = run(&plan, &settings, directory)?;
         let directory = directory.to_owned();
         Ok(Self { plan, settings, directory, process, tunnel, admin, upstreams, http })
     }
@@ -168,7 +191,7 @@ impl Proxy {
     /// # Errors
     /// When it cannot be started.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = run(&self.plan.name, &self.settings, &self.directory)?;
+        self.process = run(&self.plan, &self.settings, &self.directory)?;
         Ok(())
     }
 
@@ -214,6 +237,11 @@ impl Proxy {
         found.unwrap_or_else(|| panic!("no upstream {service}")).1
     }
 
+    /// Its admin endpoint.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The port that is routed by `Host`.
     pub fn http(&self) -> SocketAddr {
         self.http
@@ -245,8 +273,9 @@ impl Proxy {
         let account = self.plan.account.trim_start_matches("default/");
         format!(
             "kind: Workload\nname: {}\nservice: {service}\nversion: {version}\nidentity: {account}\n\
-             addresses: [127.0.0.1]\nhealth: healthy\ntunnel: {}\nports: [{{name: main, number: {port}, protocol: {protocol}}}]\n",
+             addresses: [{}]\nhealth: healthy\ntunnel: {}\nports: [{{name: main, number: {port}, protocol: {protocol}}}]\n",
             self.plan.name,
+            self.tunnel.ip(),
             self.tunnel.port()
         )
     }
@@ -262,8 +291,8 @@ impl Proxy {
     }
 }
 
-fn run(name: &str, settings: &Path, directory: &Path) -> Result<Process> {
-    let mut command = Command::new(Process::program("weft-proxy")?);
-    command.arg("--config").arg(settings);
-    Process::start(name, command, directory)
+fn run(plan: &ProxyPlan, settings: &Path, directory: &Path) -> Result<Process> {
+    let mut command = plan.host.command(&Process::program("weft-proxy")?);
+    command.arg("--config").arg(settings).envs(plan.environment.iter().cloned());
+    Process::start(&plan.name, command, directory)
 }

@@ -6,6 +6,7 @@
 mod dump;
 mod readiness;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,8 +20,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::identity::IdentityStatus;
 use crate::logging::LogLevel;
@@ -40,23 +41,28 @@ pub(crate) struct Admin {
     pub(crate) drain: Arc<Notify>,
 }
 
-/// Open admin connections: enough for people and scrapers, not enough to matter.
+/// Open admin connections: enough for people and scrapers, not enough to matter. With one more the oldest is closed:
+/// connections that say nothing must not keep a scraper out.
 const CONNECTIONS: usize = 64;
 /// For a request's head; an idle connection is closed after it too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves for ever.
 pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         while connections.try_join_next().is_some() {}
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let admin = admin.clone();
-                connections.spawn(async move {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(connections.spawn(async move {
                     let service = service_fn(|request| {
                         let response = respond(&admin, &request);
                         async move { Ok::<_, Infallible>(response) }
@@ -67,8 +73,7 @@ pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
                         .serve_connection(TokioIo::new(stream), service);
                     // A client that goes away is its own business.
                     _ = served.await;
-                    drop(place);
-                });
+                }));
             }
             Err(error) => {
                 // Out of file descriptors: waiting is all that helps.
@@ -132,7 +137,11 @@ fn observed(admin: &Admin, now: SystemTime) -> Observed {
         ready: readiness::look(admin, now).missing.is_empty(),
         draining: admin.shared.drain.phase() != Phase::Serving,
         svid_failures: admin.identity.borrow().failures,
+        overload: admin.shared.overload.pressure().number(),
+        memory: admin.shared.overload.held(),
+        memory_limit: admin.shared.overload.limit,
         version: env!("CARGO_PKG_VERSION"),
+        tasks: admin.shared.telemetry.tasks(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! `inbound`, `outbound` and what they use; everything else feeds it or shows it.
 
 mod admin;
+mod allocator;
 mod arguments;
 mod authorize;
 mod balance;
@@ -15,6 +16,7 @@ mod inbound;
 mod logging;
 mod mesh;
 mod outbound;
+mod overload;
 mod pool;
 mod record;
 mod reference;
@@ -26,16 +28,13 @@ mod sockets;
 mod state;
 mod tcp;
 mod telemetry;
+mod vanish;
 mod worker;
 
 use std::process::ExitCode;
 
 use arguments::Arguments;
 use clap::Parser;
-
-// Many small allocations by several threads: glibc's malloc fragments, this one's memory stays flat.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {

@@ -77,13 +77,15 @@ pub(crate) enum ResponseFlag {
     Unauthorized,
     /// UTI (ours): the endpoint proved another identity than the control plane says, or none.
     UpstreamIdentity,
+    /// OM: this proxy has as much to do as it may.
+    Overloaded,
     /// LH (ours): cut by this proxy, whose drain deadline is over.
     Draining,
 }
 
 impl ResponseFlag {
     /// Every flag, for the docs' test.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectionFailure,
@@ -97,6 +99,7 @@ impl ResponseFlag {
         Self::UpstreamProtocolError,
         Self::Unauthorized,
         Self::UpstreamIdentity,
+        Self::Overloaded,
         Self::Draining,
     ];
 
@@ -116,6 +119,7 @@ impl ResponseFlag {
             Self::UpstreamProtocolError => "UPE",
             Self::Unauthorized => "UAEX",
             Self::UpstreamIdentity => "UTI",
+            Self::Overloaded => "OM",
             Self::Draining => "LH",
         }
     }

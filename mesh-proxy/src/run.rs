@@ -24,6 +24,7 @@ use crate::demand::Demand;
 use crate::identity::{self, IdentityStatus};
 use crate::logging::LogLevel;
 use crate::mesh::{self, Mesh};
+use crate::overload::{self, FileLimit, Overload};
 use crate::settings::Settings;
 use crate::shared::{DrainSignal, Shared, Sockets};
 use crate::state::{PORTS, StateDir};
@@ -38,6 +39,7 @@ const EVICTION: Duration = Duration::from_secs(30);
 /// Runs the proxy until it is told to stop. `notify_socket` is systemd's.
 pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsString>) -> Result<ExitCode> {
     weft_identity::install_crypto_provider();
+    let files = FileLimit::raise();
     let state = Arc::new(StateDir::open(&settings.state_dir)?);
     let instance = match &settings.workload.name {
         Some(name) => name.clone(),
@@ -58,12 +60,15 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
         telemetry: Telemetry::new(&settings)?,
         config: ConfigStore::new(config),
         drain: DrainSignal::new(),
+        overload: Overload::new(overload::memory_limit(settings.limits.memory)),
+        files,
         svids,
         bound,
         settings,
     });
     let workers = spawn_workers(&shared, sockets)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    shared.telemetry.watch("shell".to_owned(), runtime.handle());
     let shell = Shell { shared, state, instance, log, notify_socket };
     runtime.block_on(shell.run(mesh, admin_socket, workers))
 }
@@ -168,6 +173,7 @@ impl Shell {
         };
         tasks.spawn(admin::serve(Arc::new(admin), admin_listener));
         tasks.spawn(evict(self.shared.clone()));
+        tasks.spawn(overload::watch(self.shared.clone()));
         if self.shared.settings.control.addresses.is_empty() {
             tracing::warn!(
                 "control.addresses is empty: serving from the last known good state, without renewal"

@@ -11,6 +11,7 @@ use weft_identity::SvidSource;
 
 use crate::config::ConfigStore;
 use crate::demand::Demand;
+use crate::overload::{FileLimit, Overload};
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) demand: Demand,
     pub(crate) telemetry: Telemetry,
     pub(crate) drain: DrainSignal,
+    pub(crate) overload: Overload,
+    pub(crate) files: FileLimit,
     /// Where the process listens, port 0 resolved: for refusing calls to itself.
     pub(crate) bound: Bound,
 }
@@ -37,6 +40,8 @@ impl Shared {
             demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
             telemetry: Telemetry::new(&settings).unwrap(),
             drain: DrainSignal::new(),
+            overload: Overload::new(1 << 40),
+            files: FileLimit::of(u64::MAX),
             bound: Bound::default(),
             settings,
         }

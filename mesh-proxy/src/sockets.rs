@@ -3,11 +3,14 @@
 //! `SO_REUSEPORT` lets the kernel spread connections over the workers. Port 0 is resolved by the first worker's socket
 //! and the others bind what it became. A first, exclusive bind shows that the port is free: with `SO_REUSEPORT` alone a second
 //! proxy of the same user would share the port in silence.
+//!
+//! What is set on a listener the kernel gives to each connection that it accepts, so that accepting costs no further call.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::settings::Settings;
 use crate::shared::{Bound, Sockets};
@@ -83,9 +86,26 @@ fn bind_each(listen: SocketAddr, key: &str, count: usize) -> Result<(SocketAddr,
 
 fn open(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     let socket = bound_socket(address, shared)?;
+    for_connections(&socket)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// Without Nagle's delay; and a peer that vanished without a word is found out.
+fn for_connections(socket: &Socket) -> std::io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // RFC 5482. For data that nobody acknowledges; keepalive is for connections without any.
+    socket.set_tcp_user_timeout(Some(GONE))
+}
+
+/// A connection without a byte is probed after so long …
+const SILENCE: Duration = Duration::from_secs(30);
+/// … so often …
+const PROBES: Duration = Duration::from_secs(15);
+/// … and is dead when nothing came back for so long.
+const GONE: Duration = Duration::from_secs(45);
 
 fn bound_socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -114,6 +134,18 @@ mod tests {
             assert_eq!(worker.upstreams[0].local_addr().unwrap(), bound.upstreams[0]);
             assert!(worker.permissive[0].is_none() && worker.http.is_none());
         }
+    }
+
+    #[test]
+    fn an_accepted_connection_is_probed_for_a_peer_that_vanished_and_does_not_wait_to_fill_packets() {
+        let (_, listener) = bind_admin(&Settings::from_toml("admin.listen = '127.0.0.1:0'")).unwrap();
+        let _caller = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
+        let probed = (accepted.tcp_keepalive_time().unwrap(), accepted.tcp_keepalive_interval().unwrap());
+        assert_eq!(probed, (SILENCE, PROBES));
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(GONE));
     }
 
     #[test]

@@ -9,24 +9,27 @@ mod exposition;
 mod labels;
 mod line;
 mod output;
+mod runtimes;
 mod series;
 mod throttle;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use weft_http::Malformed;
 use weft_identity::RefusalReason;
 use weft_model::SpiffeId;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Count, Level};
+pub(crate) use counters::{Count, Level, Message, Refused};
 pub(crate) use exposition::{Observed, metrics};
 
 use crate::record::{Destination, Record, Reporter};
 use crate::settings::Settings;
 use counters::Counters;
+use runtimes::Runtimes;
 use series::SeriesTable;
 use throttle::Throttle;
 
@@ -36,6 +39,9 @@ pub(crate) struct Telemetry {
     counters: Counters,
     access_log: AccessLog,
     refusals: Mutex<Throttle>,
+    malformed: Mutex<Throttle>,
+    limits: Mutex<Throttle>,
+    runtimes: Runtimes,
 }
 
 impl Telemetry {
@@ -48,7 +54,11 @@ impl Telemetry {
             series: SeriesTable::new(settings),
             counters: Counters::default(),
             access_log: AccessLog::start(&settings.access_log)?,
-            refusals: Mutex::default(),
+            // What a person can read of what strangers cause, and of what all callers see at once.
+            refusals: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
+            malformed: Mutex::new(Throttle::new(10, Duration::from_secs(1))),
+            limits: Mutex::new(Throttle::new(1, Duration::from_secs(10))),
+            runtimes: Runtimes::default(),
         })
     }
 
@@ -87,6 +97,35 @@ impl Telemetry {
         tracing::warn!(reporter, reason, %peer, withheld, "TLS handshake refused: {detail}");
     }
 
+    /// Counts and logs a message that was refused as malformed. `detail` says what was wrong, and quotes nothing of it.
+    pub(crate) fn malformed(
+        &self,
+        message: Message,
+        kind: Malformed,
+        peer: Option<SocketAddr>,
+        detail: &str,
+    ) {
+        self.counters.malformed(message, kind);
+        let pass = self.malformed.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (kind, peer) = (kind.as_str(), peer.map(tracing::field::display));
+        tracing::warn!(kind, peer, withheld, "malformed {} refused: {detail}", message.as_str());
+    }
+
+    /// Counts and logs what was refused because a limit was reached.
+    pub(crate) fn refused_by_limit(&self, refused: Refused) {
+        self.counters.refused_by_limit(refused);
+        let pass = self.limits.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let Some(withheld) = pass else { return };
+        let (_, of, limit) = Refused::ALL[refused as usize];
+        tracing::warn!(of, limit, withheld, "refused, since a limit is reached");
+    }
+
+    /// The value of a gauge.
+    pub(crate) fn level(&self, level: Level) -> i64 {
+        self.counters.level(level)
+    }
+
     /// Adds to a counter.
     pub(crate) fn add(&self, count: Count, n: u64) {
         self.counters.add(count, n);
@@ -100,6 +139,16 @@ impl Telemetry {
     /// One less of what a gauge counts.
     pub(crate) fn fall(&self, level: Level) {
         self.counters.change(level, -1);
+    }
+
+    /// Counts the tasks of this runtime from now on.
+    pub(crate) fn watch(&self, name: String, runtime: &tokio::runtime::Handle) {
+        self.runtimes.add(name, runtime);
+    }
+
+    /// Tasks that have not ended, by runtime.
+    pub(crate) fn tasks(&self) -> Vec<(String, usize)> {
+        self.runtimes.tasks()
     }
 
     /// Writes what the access log still holds: the process ends now.

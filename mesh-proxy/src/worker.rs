@@ -4,12 +4,17 @@
 //! thread's own, so that no request takes a lock. Tasks live in the thread's own runtime and end with it.
 //! Draining closes inbound first and outbound when inbound is done: the application may need to call others to finish.
 
+mod accept;
+mod admission;
+mod handshakes;
+mod relief;
+mod told;
 mod tracker;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +26,9 @@ use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
 use weft_model::{Namespace, SpiffeId};
 
+pub(crate) use accept::accept;
+pub(crate) use admission::Place;
+pub(crate) use handshakes::Handshakes;
 pub(crate) use tracker::{Guard, Tracker};
 
 use crate::balance::budget::BudgetPolicy;
@@ -29,13 +37,14 @@ use crate::balance::outlier::OutlierPolicy;
 use crate::config::ProxyConfig;
 use crate::demand::Answer;
 use crate::http::call::Ledger;
+use crate::http::failure::Failure;
 use crate::http::serve::Server;
 use crate::pool::{Dialer, Pools};
-use crate::record::Record;
+use crate::record::{Record, ResponseFlag};
 use crate::settings::Settings;
 use crate::shared::{Phase, Shared, Sockets};
-use crate::telemetry::{Count, Level};
-use crate::{inbound, outbound};
+use crate::telemetry::{Level, Message};
+use crate::{inbound, outbound, vanish};
 
 /// How often connections and services that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -50,6 +59,7 @@ pub(crate) fn run(shared: Arc<Shared>, index: usize, sockets: Sockets) -> io::Re
     // Not a `LocalSet`, which is a second scheduler between the tasks and the runtime, paid for at every wake-up.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    shared.telemetry.watch(format!("worker-{index}"), runtime.handle());
     let ledger = Rc::new(Telemeter(shared.clone()));
     let end = runtime.block_on(serve(shared, sockets, ledger));
     tracing::debug!(index, "worker ends");
@@ -67,6 +77,9 @@ pub(crate) struct Worker {
     pub(crate) inbound: Rc<Tracker>,
     /// Connections from the local application.
     pub(crate) outbound: Rc<Tracker>,
+    /// TLS handshakes of callers that are not finished.
+    pub(crate) handshakes: Rc<Handshakes>,
+    in_progress: admission::InProgress,
     config: RefCell<Cache<Current, Arc<ProxyConfig>>>,
     policy: Rc<Policy>,
     clusters: RefCell<HashMap<Wanted, Rc<Cluster>>>,
@@ -93,6 +106,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn 
         tokio::task::spawn_local(outbound::accept_http(worker.clone(), TcpListener::from_std(socket)?));
     }
     tokio::task::spawn_local(sweep(Rc::downgrade(&worker)));
+    tokio::task::spawn_local(relief::relieve(Rc::downgrade(&worker)));
+    let watch = Rc::downgrade(worker.pools.watch());
+    tokio::task::spawn_local(vanish::run(watch, worker.shared.clone()));
     worker.until_drained().await;
     Ok(())
 }
@@ -100,14 +116,16 @@ pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn 
 impl Worker {
     fn new(shared: Arc<Shared>, ledger: Rc<dyn Ledger>) -> Rc<Self> {
         let pools = Rc::new_cyclic(|pools| Pools::new(Rc::new(Dialer::new(shared.clone(), pools.clone()))));
-        let limit = shared.settings.limits.connections;
+        let limits = &shared.settings.limits;
         Rc::new(Self {
             server: Server::new(&shared.settings),
             dialer: pools.dialer(),
             pools,
             ledger,
-            inbound: Tracker::new(limit),
-            outbound: Tracker::new(limit),
+            inbound: Tracker::new(limits.connections),
+            outbound: Tracker::new(limits.connections),
+            handshakes: Handshakes::new(limits.handshakes),
+            in_progress: admission::InProgress::default(),
             config: RefCell::new(Cache::new(Current(shared.clone()))),
             policy: Rc::new(policy(&shared.settings)),
             clusters: RefCell::default(),
@@ -193,7 +211,7 @@ impl Worker {
             used || Rc::strong_count(cluster) > 1
         });
         for cluster in self.clusters.borrow().values() {
-            let (before, after) = cluster.count_ejected(now());
+            let (before, after) = cluster.count_out(now());
             for _ in before..after {
                 self.shared.telemetry.rise(Level::Ejected);
             }
@@ -203,9 +221,14 @@ impl Worker {
         }
     }
 
-    /// Counts a refusal because of a limit.
-    pub(crate) fn refused_by_limit(&self) {
-        self.shared.telemetry.add(Count::LimitRefusals, 1);
+    /// Counts and logs a failure that is one of a message's form: `peer`'s request, or the response to it.
+    pub(crate) fn malformed(&self, failure: &Failure, peer: SocketAddr) {
+        let Some(kind) = failure.malformed else { return };
+        let (message, peer) = match failure.flag {
+            ResponseFlag::DownstreamProtocolError => (Message::Request, Some(peer)),
+            _ => (Message::Response, None),
+        };
+        self.shared.telemetry.malformed(message, kind, peer, &failure.detail);
     }
 }
 
@@ -220,41 +243,6 @@ async fn sweep(worker: std::rc::Weak<Worker>) {
         match worker.upgrade() {
             Some(worker) => worker.sweep(),
             None => return,
-        }
-    }
-}
-
-/// Accepts connections until `tracker` closes; then takes what the kernel has accepted already, and ends.
-pub(crate) async fn accept<F>(
-    worker: &Rc<Worker>,
-    listener: TcpListener,
-    tracker: Rc<Tracker>,
-    mut handle: impl FnMut(tokio::net::TcpStream, std::net::SocketAddr, Guard) -> F,
-) where
-    F: Future<Output = ()> + 'static,
-{
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            () = tracker.closed() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Some(guard) = tracker.enter() else {
-                    worker.refused_by_limit();
-                    continue;
-                };
-                // A socket that is dead already fails here and is dropped.
-                if stream.set_nodelay(true).is_ok() {
-                    tokio::task::spawn_local(handle(stream, peer, guard));
-                }
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: the next try would fail at once too.
-                tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod duration;
 mod flag;
+mod size;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub use duration::{duration, optional_duration};
 use flag::Flag;
+pub use size::optional_size;
 
 /// Why the settings can't be used. Each line says where, which key, and what was expected.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use crate::verify::VerifyError;
 
@@ -76,7 +76,7 @@ impl From<&VerifyError> for RefusalReason {
             VerifyError::Expired { .. } => Self::Expired,
             VerifyError::NotYetValid { .. } => Self::NotYetValid,
             VerifyError::WrongId { .. } | VerifyError::WrongPath { .. } => Self::WrongId,
-            VerifyError::Chain { .. } => Self::InvalidChain,
+            VerifyError::Chain { .. } | VerifyError::ChainTooLong { .. } => Self::InvalidChain,
             VerifyError::NotPinned => Self::NotPinned,
         }
     }
@@ -106,6 +106,10 @@ pub fn refusal_reason(error: &Error) -> RefusalReason {
             _ => RefusalReason::Other,
         },
         Error::PeerIncompatible(_) | Error::NoApplicationProtocol => RefusalReason::Incompatible,
+        // Only certificates are ever as long as these bounds of rustls.
+        Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        ) => RefusalReason::InvalidChain,
         Error::InvalidMessage(_) => RefusalReason::NotTls,
         _ => RefusalReason::Other,
     }

@@ -66,6 +66,12 @@ pub enum VerifyError {
         /// Who answered.
         presented: SpiffeId,
     },
+    /// Longer than any way to a root is. Checking it would cost us more than presenting it costs the peer.
+    #[error("the peer presents {count} certificates, at most {LONGEST_CHAIN} are looked at")]
+    ChainTooLong {
+        /// So many certificates.
+        count: usize,
+    },
     /// Any other rule of RFC 5280 that the chain breaks.
     #[error("the certificate chain of {id}: {source}")]
     Chain {
@@ -101,6 +107,9 @@ pub fn verify(
     Anchors::of(bundles).verify(chain, now, Role::Client)
 }
 
+/// Certificates of a chain, the leaf among them. Each may cost a signature check, before anybody has proved anything.
+const LONGEST_CHAIN: usize = 8;
+
 /// What the peer is in the connection: decides which extended key usage must be there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
@@ -127,6 +136,9 @@ impl Anchors {
         now: UnixTime,
         role: Role,
     ) -> Result<SpiffeId, VerifyError> {
+        if chain.len() > LONGEST_CHAIN {
+            return Err(VerifyError::ChainTooLong { count: chain.len() });
+        }
         let id = profile::peer_id(chain)?;
         let Some(anchors) = self.0.get(&id.trust_domain()) else {
             return Err(VerifyError::ForeignTrustDomain { id });

@@ -3,9 +3,11 @@
 //! Its keys are its own, made on first start in a state directory, or the user's PEM. Either way a leaf is issued
 //! and verified before the authority exists: what does not fit together is found at start, by file, and not by peers.
 
+mod rotate;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -16,7 +18,8 @@ use weft_model::{SpiffeId, TrustDomain};
 
 use crate::csr::Csr;
 use crate::issuing::{AuthorityError, IssueError, Signer};
-use crate::keys::{ISSUING, bundle_of, life, make_issuing, open_own, read_own_pem};
+use crate::keys::{ISSUING, bundle_of, life, make_issuing, read_own_pem};
+use crate::rotation::Rotation;
 use crate::state::StateDir;
 
 /// Settings of an authority.
@@ -68,18 +71,31 @@ pub struct Issued {
 pub struct Authority {
     trust_domain: TrustDomain,
     leaf_ttl: Duration,
-    issuing: ArcSwap<Signer>,
-    roots: Vec<CertificateDer<'static>>,
-    bundle: TrustBundle,
-    /// `None` with the user's own PEM: renewing that is the user's part.
-    own: Option<OwnRoot>,
+    state_dir: PathBuf,
+    extra_roots: Vec<PathBuf>,
+    /// All that belongs together at one moment: one value, one swap.
+    keys: ArcSwap<Keys>,
+    /// Held while keys are replaced: one change at a time.
+    steps: Mutex<()>,
     _lock: File,
 }
 
 #[derive(Debug)]
+struct Keys {
+    issuing: Arc<Signer>,
+    /// Of the pair that signs.
+    roots: Vec<CertificateDer<'static>>,
+    bundle: TrustBundle,
+    /// `None` with the user's own PEM: renewing that is the user's part.
+    own: Option<OwnRoot>,
+    /// The replacement of the own root that is under way.
+    rotation: Option<Rotation>,
+}
+
+#[derive(Debug, Clone)]
 struct OwnRoot {
     state: StateDir,
-    signer: Signer,
+    signer: Arc<Signer>,
 }
 
 impl Authority {
@@ -95,26 +111,26 @@ impl Authority {
         let state = StateDir::open(&settings.state_dir)?;
         let lock = state.lock()?;
         let domain = &settings.trust_domain;
-        let (own, issuing, roots, file) = match &settings.own_pem {
+        let (keys, file) = match &settings.own_pem {
             Some(pem) => {
                 let (issuing, roots) = read_own_pem(domain, pem)?;
-                (None, issuing, roots, pem.chain.clone())
+                let bundle = bundle_of(domain, &roots, &settings.extra_roots)?;
+                let issuing = Arc::new(issuing);
+                (Keys { issuing, roots, bundle, own: None, rotation: None }, pem.chain.clone())
             }
             None => {
-                let (root, issuing) = open_own(domain, &state, now)?;
-                let roots = root.chain.clone();
                 let file = state.path(ISSUING);
-                (Some(OwnRoot { state, signer: root }), issuing, roots, file)
+                let pairs = rotate::open_pairs(domain, state, now)?;
+                (Keys::of_pairs(domain, pairs, &settings.extra_roots)?, file)
             }
         };
-        let bundle = bundle_of(domain, &roots, &settings.extra_roots)?;
         let authority = Self {
             trust_domain: domain.clone(),
             leaf_ttl: settings.leaf_ttl,
-            issuing: ArcSwap::from_pointee(issuing),
-            roots,
-            bundle,
-            own,
+            state_dir: settings.state_dir.clone(),
+            extra_roots: settings.extra_roots.clone(),
+            keys: ArcSwap::from_pointee(keys),
+            steps: Mutex::default(),
             _lock: lock,
         };
         authority.renew_issuing(now)?;
@@ -128,23 +144,28 @@ impl Authority {
     }
 
     /// The roots that leaves of this trust domain may have.
-    pub fn bundle(&self) -> &TrustBundle {
-        &self.bundle
+    pub fn bundle(&self) -> TrustBundle {
+        self.keys.load().bundle.clone()
+    }
+
+    /// How long a leaf lives at most.
+    pub fn leaf_ttl(&self) -> Duration {
+        self.leaf_ttl
     }
 
     /// The pin of the root that the control plane presents: what join tokens carry.
     pub fn root_pin(&self) -> Option<RootPin> {
-        self.roots.first().map(RootPin::of)
+        self.keys.load().roots.first().map(RootPin::of)
     }
 
     /// The end of the issuing certificate.
     pub fn issuing_not_after(&self) -> SystemTime {
-        self.issuing.load().not_after
+        self.keys.load().issuing.not_after
     }
 
     /// The ends of the roots of the bundle, for the gauge that says when they are over.
     pub fn roots_not_after(&self) -> Vec<SystemTime> {
-        self.bundle.roots.iter().filter_map(|root| Some(life(root).ok()?.1)).collect()
+        self.keys.load().bundle.roots.iter().filter_map(|root| Some(life(root).ok()?.1)).collect()
     }
 
     /// Issues a leaf for an attested identity.
@@ -166,8 +187,9 @@ impl Authority {
         let text = format!("spiffe://{}{path}", self.trust_domain);
         let id: SpiffeId = text.parse().map_err(weft_identity::InvalidSvid::Id)?;
         let (key, csr) = new_key_and_csr(Some(&id))?;
-        let issued = self.sign(&Csr::from_der(&csr)?, &id, now)?;
-        let chain = issued.chain.into_iter().chain(self.roots.first().cloned()).collect();
+        let keys = self.keys.load_full();
+        let issued = self.sign_with(&keys, &Csr::from_der(&csr)?, &id, now)?;
+        let chain = issued.chain.into_iter().chain(keys.roots.first().cloned()).collect();
         Ok(Svid::from_der(chain, PrivateKeyDer::Pkcs8(key))?)
     }
 
@@ -177,28 +199,42 @@ impl Authority {
     /// # Errors
     /// When the new one can't be made or written. The old one then stays in use.
     pub fn renew_issuing(&self, now: SystemTime) -> Result<bool, AuthorityError> {
-        let Some(own) = &self.own else { return Ok(false) };
-        if !self.issuing.load().is_ending(now) {
+        let _one = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let keys = self.keys.load_full();
+        let Some(own) = &keys.own else { return Ok(false) };
+        if !keys.issuing.is_ending(now) {
             return Ok(false);
         }
         // Near the root's end a new issuing certificate would not live longer than the old one.
-        if own.signer.not_after <= self.issuing_not_after() {
+        if own.signer.not_after <= keys.issuing.not_after {
             tracing::error!(
                 "the root of the CA is ending: no new issuing certificate can be made; rotate the root"
             );
             return Ok(false);
         }
         let issuing = make_issuing(&self.trust_domain, &own.state, &own.signer, now)?;
-        self.issuing.store(Arc::new(issuing));
+        let (roots, bundle) = (keys.roots.clone(), keys.bundle.clone());
+        let (own, rotation) = (keys.own.clone(), keys.rotation.clone());
+        self.keys.store(Arc::new(Keys { issuing: Arc::new(issuing), roots, bundle, own, rotation }));
         Ok(true)
     }
 
     fn sign(&self, csr: &Csr, id: &SpiffeId, now: SystemTime) -> Result<Issued, IssueError> {
+        self.sign_with(&self.keys.load(), csr, id, now)
+    }
+
+    fn sign_with(
+        &self,
+        keys: &Keys,
+        csr: &Csr,
+        id: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Issued, IssueError> {
         if id.trust_domain() != self.trust_domain {
             return Err(IssueError::ForeignTrustDomain(id.clone()));
         }
         csr.check_id(id)?;
-        let issuing = self.issuing.load_full();
+        let issuing = &keys.issuing;
         let (leaf, not_after) = issuing.leaf(csr, id, self.leaf_ttl, now)?;
         let chain = std::iter::once(leaf).chain(issuing.chain.iter().cloned()).collect();
         Ok(Issued { chain, not_after })
@@ -210,7 +246,7 @@ impl Authority {
         let svid = self
             .issue_own(CONTROL_PLANE_PATH, now)
             .map_err(|error| AuthorityError::Unusable { file: file.clone(), problem: describe(&error) })?;
-        let bundles = weft_identity::TrustBundles::from_iter([self.bundle.clone()]);
+        let bundles = weft_identity::TrustBundles::from_iter([self.bundle()]);
         let time = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         let verified = weft_identity::verify(svid.chain(), &bundles, time);
         verified.map(|_| ()).map_err(|cause| AuthorityError::Unverifiable { file, cause })

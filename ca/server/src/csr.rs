@@ -1,12 +1,15 @@
 //! A certificate signing request, read for two things: a public key with proof that the caller holds its private
-//! key, and the URI it names, if any. Everything else in it is ignored: it is the caller's wish, not a fact.
+//! key, and the URI it names, if any. What would make a certificate more than an SVID (a CA, names of hosts, a second
+//! URI) is refused, since no honest client asks for it; everything else is ignored: it is the caller's wish, not a fact.
 
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm};
 use weft_model::SpiffeId;
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, ParsedExtension, SubjectAlternativeName};
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_SHA256WITHRSA,
+    OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519, Oid,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -25,9 +28,12 @@ pub enum InvalidCsr {
     /// A key that is not issued for.
     #[error("the request's key is {0}; expected ECDSA P-256, Ed25519, or RSA of 2048 to 8192 bits")]
     Key(String),
-    /// The caller does not hold the private key.
-    #[error("the request's signature does not match its key")]
+    /// The caller does not prove that it holds the private key.
+    #[error("the request's signature does not match its key, or is of an algorithm that proves nothing")]
     Signature,
+    /// What no SVID has.
+    #[error("the request asks for {0}, which no SVID has")]
+    Asks(&'static str),
     /// The caller wants to be somebody else than was attested.
     #[error("the request names {asked}, but {attested} was attested")]
     OtherId {
@@ -63,8 +69,12 @@ impl Csr {
         let key = &request.certification_request_info.subject_pki;
         // Before the signature: verifying with a key of 100,000 bits would keep a core busy.
         let algorithm = key_algorithm(key)?;
+        // The library verifies SHA-1 too, with which a signature of one text can be moved to another.
+        if !SIGNATURES.contains(&request.signature_algorithm.algorithm) {
+            return Err(InvalidCsr::Signature);
+        }
         request.verify_signature().map_err(|_| InvalidCsr::Signature)?;
-        let uris = requested_uris(&request);
+        let uris = requested_uris(&request)?;
         Ok(Self { algorithm, key: key.subject_public_key.data.to_vec(), uris })
     }
 
@@ -112,17 +122,47 @@ fn key_algorithm(key: &SubjectPublicKeyInfo<'_>) -> Result<&'static SignatureAlg
     }
 }
 
-fn requested_uris(request: &X509CertificationRequest<'_>) -> Vec<String> {
+fn requested_uris(request: &X509CertificationRequest<'_>) -> Result<Vec<String>, InvalidCsr> {
     let mut uris = Vec::new();
     for extension in request.requested_extensions().into_iter().flatten() {
-        let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
-        uris.extend(names.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        }));
+        match extension {
+            ParsedExtension::BasicConstraints(constraints) if constraints.ca => {
+                return Err(InvalidCsr::Asks("a CA certificate"));
+            }
+            ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() || usage.crl_sign() => {
+                return Err(InvalidCsr::Asks("a key that signs certificates"));
+            }
+            ParsedExtension::SubjectAlternativeName(names) => uris.extend(only_uris(names)?),
+            _ => {}
+        }
     }
-    uris
+    // X509-SVID 2: exactly one.
+    if uris.len() > 1 {
+        return Err(InvalidCsr::Asks("several URI names"));
+    }
+    Ok(uris)
 }
+
+fn only_uris(names: &SubjectAlternativeName<'_>) -> Result<Vec<String>, InvalidCsr> {
+    let uri = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Ok((*uri).to_owned()),
+        GeneralName::DNSName(_) => Err(InvalidCsr::Asks("a DNS name")),
+        GeneralName::IPAddress(_) => Err(InvalidCsr::Asks("an IP address")),
+        _ => Err(InvalidCsr::Asks("a name that is no URI")),
+    };
+    names.general_names.iter().map(uri).collect()
+}
+
+/// What may sign a request.
+const SIGNATURES: [Oid<'static>; 7] = [
+    OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512,
+    OID_SIG_ED25519,
+    OID_PKCS1_SHA256WITHRSA,
+    OID_PKCS1_SHA384WITHRSA,
+    OID_PKCS1_SHA512WITHRSA,
+];
 
 // An RSA-8192 request with a long name has about 2.5 kB.
 const MAX_BYTES: usize = 16 * 1024;

@@ -159,7 +159,7 @@ pub fn leaf_life(
     if not_after.duration_since(now).unwrap_or_default() < ttl.min(SHORTEST_CLAMPED) {
         return Err(IssueError::IssuerEnding(issuer_not_after));
     }
-    Ok((now - BACK_DATED, not_after))
+    Ok((back_dated(now, not_after), not_after))
 }
 
 /// A new root of a trust domain: certificate and key.
@@ -201,8 +201,14 @@ fn ca_params(
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
     params.is_ca = IsCa::Ca(constraints);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_life(&mut params, now - BACK_DATED, not_after);
+    set_life(&mut params, back_dated(now, not_after), not_after);
     Ok(params)
+}
+
+/// When a certificate for the time from `now` begins: earlier, for clocks that are behind.
+fn back_dated(now: SystemTime, not_after: SystemTime) -> SystemTime {
+    let life = not_after.duration_since(now).unwrap_or_default();
+    now - (life / BACK_DATED_PART).clamp(SHORTEST_BACK_DATED, LONGEST_BACK_DATED)
 }
 
 fn set_life(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
@@ -214,8 +220,12 @@ fn set_life(params: &mut CertificateParams, not_before: SystemTime, not_after: S
     params.serial_number = Some(SerialNumber::from_slice(&serial));
 }
 
-/// For clocks that are behind.
-const BACK_DATED: Duration = Duration::from_secs(10);
+/// Certificates begin in the past, for clocks that are behind or are set back: this part of their life …
+const BACK_DATED_PART: u32 = 20;
+/// … but at least so much, …
+const SHORTEST_BACK_DATED: Duration = Duration::from_secs(10);
+/// … and at most a step of an hour with some minutes to spare.
+const LONGEST_BACK_DATED: Duration = Duration::from_secs(65 * 60);
 const DAY: Duration = Duration::from_secs(86_400);
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
 const ISSUING_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());

@@ -36,9 +36,28 @@ impl Default for LimitSettings {
     }
 }
 
+/// How often one thing may happen: a bucket of its own.
+#[derive(Debug)]
+pub struct Rate {
+    limit: RateLimit,
+    bucket: Bucket,
+}
+
+impl Rate {
+    /// After a rest.
+    pub fn new(limit: RateLimit, now: Instant) -> Self {
+        Self { limit, bucket: Bucket::full(limit, now) }
+    }
+
+    /// Whether something that costs so much may happen now; if so, it counts.
+    pub fn take(&mut self, cost: f64, now: Instant) -> bool {
+        self.bucket.take(self.limit, cost, now)
+    }
+}
+
 /// One bucket a key.
 #[derive(Debug)]
-pub(crate) struct Buckets<K> {
+pub struct Buckets<K> {
     limit: RateLimit,
     buckets: HashMap<K, Bucket>,
 }
@@ -50,25 +69,23 @@ struct Bucket {
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    pub(crate) fn new(limit: RateLimit) -> Self {
+    /// All rested.
+    pub fn new(limit: RateLimit) -> Self {
         Self { limit, buckets: HashMap::new() }
     }
 
     /// Whether it may happen now; if so, it counts.
-    pub(crate) fn allow(&mut self, key: &K, now: Instant) -> bool {
+    pub fn allow(&mut self, key: &K, now: Instant) -> bool {
         if self.buckets.len() >= MOST_KEYS && !self.buckets.contains_key(key) {
             self.make_room(now);
         }
         let limit = self.limit;
-        let full = Bucket { left: f64::from(limit.burst), updated: now };
-        let bucket = self.buckets.entry(key.clone()).or_insert(full);
-        bucket.left = bucket.refilled(limit, now);
-        bucket.updated = now;
-        let allowed = bucket.left >= 1.0;
-        if allowed {
-            bucket.left -= 1.0;
-        }
-        allowed
+        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(limit, now)).take(limit, 1.0, now)
+    }
+
+    /// Whether it could happen now; does not count.
+    pub fn could(&self, key: &K, now: Instant) -> bool {
+        self.buckets.get(key).is_none_or(|bucket| bucket.refilled(self.limit, now) >= 1.0)
     }
 
     fn make_room(&mut self, now: Instant) {
@@ -86,6 +103,20 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 }
 
 impl Bucket {
+    fn full(limit: RateLimit, now: Instant) -> Self {
+        Self { left: f64::from(limit.burst), updated: now }
+    }
+
+    fn take(&mut self, limit: RateLimit, cost: f64, now: Instant) -> bool {
+        self.left = self.refilled(limit, now);
+        self.updated = now;
+        let allowed = self.left >= cost;
+        if allowed {
+            self.left -= cost;
+        }
+        allowed
+    }
+
     fn refilled(&self, limit: RateLimit, now: Instant) -> f64 {
         let rest = now.saturating_duration_since(self.updated).as_secs_f64();
         (self.left + rest * limit.per_second).min(f64::from(limit.burst))

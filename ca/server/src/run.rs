@@ -39,11 +39,16 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let source = SvidSource::new();
     let parts = CaServiceParts { authority: Arc::clone(&authority), tokens, consul, limits: settings.limits };
     let stopped = stopped()?.shared();
+    let connections = transport::Connections::new(settings.connections);
+    let incoming = transport::incoming(listener, source.clone(), connections);
     let server = tonic::transport::Server::builder()
         .timeout(REQUEST_TIMEOUT)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .max_concurrent_streams(Some(REQUESTS_AT_ONCE))
+        .http2_max_header_list_size(Some(LARGEST_HEAD))
         .add_service(CaService::new(parts).into_server())
-        .serve_with_incoming_shutdown(transport::incoming(listener, source.clone()), stopped.clone());
+        .serve_with_incoming_shutdown(incoming, stopped.clone());
     tracing::info!(%address, trust_domain = %settings.trust_domain, %pin, "the CA serves");
     tokio::select! {
         // The own certificate first: without it no handshake succeeds.
@@ -126,3 +131,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Finds peers that are gone without a word.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// A proxy asks for a nonce, then for a certificate.
+const REQUESTS_AT_ONCE: u32 = 16;
+const LARGEST_HEAD: u32 = 16 * 1024;

@@ -19,6 +19,7 @@ use weft_proto::mesh::v1::TrustBundle;
 
 use crate::authority::{Authority, Issued, describe};
 use crate::consul::{ConsulAttestor, ConsulRefusal};
+use crate::counts::CaCounts;
 use crate::csr::{Csr, InvalidCsr};
 use crate::issuing::IssueError;
 use crate::limits::{Buckets, LimitSettings};
@@ -45,7 +46,9 @@ pub struct CaService {
     tokens: Arc<JoinTokens>,
     consul: Option<Arc<ConsulAttestor>>,
     addresses: Mutex<Buckets<IpAddr>>,
-    identities: Mutex<Buckets<SpiffeId>>,
+    // By address too: who stole an identity's key must not be able to keep its other instances from renewing.
+    identities: Mutex<Buckets<(SpiffeId, IpAddr)>>,
+    counts: Arc<CaCounts>,
 }
 
 impl CaService {
@@ -54,7 +57,12 @@ impl CaService {
         let CaServiceParts { authority, tokens, consul, limits } = parts;
         let addresses = Mutex::new(Buckets::new(limits.per_address));
         let identities = Mutex::new(Buckets::new(limits.per_identity));
-        Self { authority, tokens, consul, addresses, identities }
+        Self { authority, tokens, consul, addresses, identities, counts: Arc::default() }
+    }
+
+    /// What it does is counted here.
+    pub fn counts(&self) -> Arc<CaCounts> {
+        Arc::clone(&self.counts)
     }
 
     /// The service for tonic's router, over the connections of [`transport::incoming`](crate::transport::incoming).
@@ -69,34 +77,55 @@ impl CaService {
     ) -> Result<(SpiffeId, Issued), Refusal> {
         let csr = Csr::from_der(&request.csr)?;
         let id = match request.attestation.ok_or(Refusal::NoAttestation)? {
-            Attestation::JoinToken(token) => self.by_token(token.token, csr.clone()).await?,
-            Attestation::ConsulLeaf(leaf) => self.by_consul(leaf, &request.csr).await?,
-            Attestation::Renewal(wire::Renewal {}) => by_certificate(peer, SystemTime::now())?,
+            Attestation::JoinToken(token) => self.by_token(token.token, &csr, peer.remote.ip()).await?,
+            Attestation::ConsulLeaf(leaf) => {
+                self.within_rate(self.by_consul(leaf, &request.csr).await?, peer.remote.ip())?
+            }
+            Attestation::Renewal(wire::Renewal {}) => {
+                self.within_rate(by_certificate(peer, SystemTime::now())?, peer.remote.ip())?
+            }
         };
-        if !allow(&self.identities, &id) {
-            return Err(Refusal::TooMany);
-        }
+        let began = Instant::now();
         let issued = self.authority.issue(&csr, &id, SystemTime::now())?;
+        self.counts.signing.observe(began.elapsed());
         Ok((id, issued))
     }
 
-    async fn by_token(&self, text: String, csr: Csr) -> Result<SpiffeId, Refusal> {
-        let tokens = Arc::clone(&self.tokens);
-        // Files and flushes: not on a thread that serves others.
-        let redeeming = tokio::task::spawn_blocking(move || {
-            let token: JoinToken = text.parse().map_err(TokenRefusal::from)?;
-            let now = SystemTime::now();
-            // What would be refused later must not cost the token.
-            csr.check_id(&tokens.check(&token, now)?)?;
-            Ok::<_, Refusal>(tokens.redeem(&token, now)?)
-        });
-        redeeming.await.map_err(|_| Refusal::Stopped)?
+    fn within_rate(&self, id: SpiffeId, address: IpAddr) -> Result<SpiffeId, Refusal> {
+        let key = (id, address);
+        if allow(&self.identities, &key) { Ok(key.0) } else { Err(Refusal::TooMany) }
+    }
+
+    async fn by_token(&self, text: String, csr: &Csr, address: IpAddr) -> Result<SpiffeId, Refusal> {
+        let token: JoinToken = text.parse().map_err(TokenRefusal::from)?;
+        let token = Arc::new(token);
+        let id = self.with_tokens(&token, JoinTokens::check).await?;
+        // What would be refused later must not cost the token.
+        csr.check_id(&id)?;
+        self.within_rate(id, address)?;
+        self.with_tokens(&token, JoinTokens::redeem).await
+    }
+
+    /// Files and flushes: not on a thread that serves others.
+    async fn with_tokens(
+        &self,
+        token: &Arc<JoinToken>,
+        ask: fn(&JoinTokens, &JoinToken, SystemTime) -> Result<SpiffeId, TokenRefusal>,
+    ) -> Result<SpiffeId, Refusal> {
+        let (tokens, token) = (Arc::clone(&self.tokens), Arc::clone(token));
+        let asking = tokio::task::spawn_blocking(move || ask(&tokens, &token, SystemTime::now()));
+        Ok(asking.await.map_err(|_| Refusal::Stopped)??)
     }
 
     async fn by_consul(&self, leaf: wire::ConsulLeaf, csr: &[u8]) -> Result<SpiffeId, Refusal> {
         let consul = self.consul.as_ref().ok_or(Refusal::NoConsul)?;
         let chain: Vec<_> = leaf.chain.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
         Ok(consul.attest(&leaf.registry, &chain, &leaf.nonce, &leaf.signature, csr).await?)
+    }
+
+    fn refuse(&self, refusal: &Refusal, peer: &PeerIdentity) -> Status {
+        self.counts.refused.add(refusal.reason());
+        refusal.answer(peer)
     }
 
     fn answer(&self, issued: Issued) -> wire::IssueResponse {
@@ -119,10 +148,11 @@ impl CertificateAuthority for CaService {
         request: Request<wire::ChallengeRequest>,
     ) -> Result<Response<wire::ChallengeResponse>, Status> {
         let peer = peer_of(&request)?;
+        let _in_use = peer.connection.begin();
         if !allow(&self.addresses, &peer.remote.ip()) {
-            return Err(Refusal::TooMany.answer(&peer));
+            return Err(self.refuse(&Refusal::TooMany, &peer));
         }
-        let consul = self.consul.as_ref().ok_or_else(|| Refusal::NoConsul.answer(&peer))?;
+        let consul = self.consul.as_ref().ok_or_else(|| self.refuse(&Refusal::NoConsul, &peer))?;
         let nonce = Bytes::copy_from_slice(&consul.challenge(Instant::now()));
         Ok(Response::new(wire::ChallengeResponse { nonce }))
     }
@@ -132,8 +162,9 @@ impl CertificateAuthority for CaService {
         request: Request<wire::IssueRequest>,
     ) -> Result<Response<wire::IssueResponse>, Status> {
         let peer = peer_of(&request)?;
+        let _in_use = peer.connection.begin();
         if !allow(&self.addresses, &peer.remote.ip()) {
-            return Err(Refusal::TooMany.answer(&peer));
+            return Err(self.refuse(&Refusal::TooMany, &peer));
         }
         let request = request.into_inner();
         let attestor = name_of(request.attestation.as_ref());
@@ -141,9 +172,10 @@ impl CertificateAuthority for CaService {
             Ok((id, issued)) => {
                 let until = humantime::format_rfc3339_seconds(issued.not_after);
                 tracing::info!(%id, attestor, remote = %peer.remote, %until, "issued a certificate");
+                self.counts.issued.add(attestor);
                 Ok(Response::new(self.answer(issued)))
             }
-            Err(refusal) => Err(refusal.answer(&peer)),
+            Err(refusal) => Err(self.refuse(&refusal, &peer)),
         }
     }
 }
@@ -194,6 +226,35 @@ impl Refusal {
             _ => tracing::warn!(%remote, id, reason, "no certificate was issued"),
         }
         self.status()
+    }
+
+    /// As it is counted.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Csr(invalid) | Self::Issue(IssueError::Csr(invalid)) => match invalid {
+                InvalidCsr::Key(_) => "csr_key",
+                InvalidCsr::Signature => "csr_signature",
+                InvalidCsr::OtherId { .. } => "csr_other_id",
+                InvalidCsr::Asks(_) => "csr_asks",
+                InvalidCsr::TooLong(_) | InvalidCsr::Unreadable(_) => "csr_unreadable",
+            },
+            Self::NoAttestation => "no_attestation",
+            Self::Token(TokenRefusal::Invalid(_)) => "token_invalid",
+            Self::Token(TokenRefusal::Unknown(_)) => "token_unknown",
+            Self::Token(TokenRefusal::WrongSecret(_)) => "token_wrong_secret",
+            Self::Token(TokenRefusal::Expired { .. }) => "token_expired",
+            Self::Token(TokenRefusal::Used { .. }) => "token_used",
+            Self::NoConsul => "consul_not_set_up",
+            Self::Consul(ConsulRefusal::Nonce) => "consul_nonce",
+            Self::Consul(ConsulRefusal::Signature) => "consul_signature",
+            Self::NoCertificate => "no_certificate",
+            Self::CertificateOver(_) => "certificate_over",
+            Self::TooMany => "too_many",
+            Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => "reserved_id",
+            Self::Token(TokenRefusal::Store(_)) | Self::Consul(ConsulRefusal::Roots(_)) => "unavailable",
+            Self::Consul(_) => "consul_leaf",
+            Self::Issue(_) | Self::Stopped => "unavailable",
+        }
     }
 
     fn status(&self) -> Status {

@@ -13,6 +13,7 @@ use weft_registry_consul::ConsulSettings;
 
 use crate::authority::{AuthoritySettings, OwnPem};
 use crate::limits::LimitSettings;
+use crate::transport::ConnectionLimits;
 
 /// Settings of a CA that serves alone.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +40,9 @@ pub struct Settings {
     /// Rate limits.
     #[serde(default)]
     pub limits: LimitSettings,
+    /// Connections at once.
+    #[serde(default)]
+    pub connections: ConnectionLimits,
     /// Consul datacenters whose Connect leaves attest, by registry id: `[consul."consul/dc1"]`.
     #[serde(default)]
     pub consul: BTreeMap<RegistryId, ConsulAttestation>,

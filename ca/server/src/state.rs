@@ -103,14 +103,14 @@ impl StateDir {
         durable::replace(&path, content.as_bytes()).map_err(io_error("writing", &path))
     }
 
-    /// Renames within this directory or its subdirectories, durably. Of several who try, one succeeds; for the others
-    /// the answer is `false`, since the file is not there any more.
+    /// Renames within this directory or its subdirectories. Of several who try, one succeeds; for the others the answer
+    /// is `false`, since the file is not there any more. Durable once the directories are flushed.
     pub(crate) fn take(&self, from: &str, to: &str) -> Result<bool, StateError> {
         let (from, to) = (self.path(from), self.path(to));
-        match self.replace(&from, &to) {
+        match fs::rename(&from, &to) {
             Ok(()) => Ok(true),
-            Err(StateError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("putting in place", &to)(error)),
         }
     }
 
@@ -138,17 +138,10 @@ impl StateDir {
         names.sort();
         Ok(names)
     }
-
-    fn replace(&self, from: &Path, to: &Path) -> Result<(), StateError> {
-        fs::rename(from, to).map_err(io_error("putting in place", to))?;
-        for directory in [from.parent(), to.parent()].into_iter().flatten() {
-            flush_directory(directory)?;
-        }
-        Ok(())
-    }
 }
 
-fn flush_directory(path: &Path) -> Result<(), StateError> {
+/// What is in the directory is what is on the disk.
+pub(crate) fn flush_directory(path: &Path) -> Result<(), StateError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io_error("flushing", path))
 }
 

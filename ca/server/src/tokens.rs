@@ -6,12 +6,15 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use weft_identity::{CONTROL_PLANE_PATH, JoinToken, RootPin};
 use weft_model::SpiffeId;
 
+use crate::flush::Flush;
 use crate::state::{StateDir, StateError};
 
 /// Why a token was not made, listed or revoked.
@@ -111,7 +114,12 @@ struct Stored {
 /// The tokens of a state directory.
 pub struct JoinTokens {
     directory: StateDir,
-    pin: RootPin,
+    // Another one once a new root signs.
+    pin: Mutex<RootPin>,
+    /// Makes uses durable: many at a time, since one flush of the disk serves all that came before it.
+    flush: Flush,
+    /// When old tokens were last looked for, in Unix seconds.
+    tidied: AtomicU64,
 }
 
 impl JoinTokens {
@@ -122,7 +130,13 @@ impl JoinTokens {
     pub fn open(state_dir: &Path, pin: RootPin) -> Result<Self, StateError> {
         let directory = StateDir::open(state_dir)?.directory("tokens")?;
         directory.directory(USED)?;
-        Ok(Self { directory, pin })
+        let flush = Flush::of([directory.path(""), directory.path(USED)]);
+        Ok(Self { directory, pin: Mutex::new(pin), flush, tidied: AtomicU64::new(0) })
+    }
+
+    /// What new tokens pin from now on: the root that the control plane presents.
+    pub fn set_pin(&self, pin: RootPin) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
     }
 
     /// Makes a token for one identity. It is on disk, hashed, before it is returned.
@@ -141,14 +155,26 @@ impl JoinTokens {
         if identity.path() == CONTROL_PLANE_PATH || identity.path().is_empty() {
             return Err(TokenError::Reserved(identity.clone()));
         }
-        self.forget_old(now)?;
-        let token = JoinToken::random(self.pin);
+        // Each look reads every token, so not with each one that is made.
+        if unix(now) >= self.tidied.load(Ordering::Relaxed) + TIDY_EVERY.as_secs() {
+            self.tidied.store(unix(now), Ordering::Relaxed);
+            self.forget_old(now)?;
+        }
+        let token = JoinToken::random(*self.pin.lock().unwrap_or_else(PoisonError::into_inner));
         let secret_sha256 = hex::encode(token.secret_hash());
         let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
         let text = serde_json::to_string(&stored)
             .map_err(|cause| TokenError::Damaged { id: token.id().to_owned(), cause })?;
         self.directory.write(&file_of(token.id()), &text)?;
         Ok(token)
+    }
+
+    /// What is stored of the unused token of this id.
+    ///
+    /// # Errors
+    /// When its file can't be read or is damaged.
+    pub fn record(&self, id: &str, now: SystemTime) -> Result<Option<TokenRecord>, TokenError> {
+        Ok(self.read("", id)?.map(|stored| stored.record(id.to_owned(), false, now)))
     }
 
     /// All tokens that are remembered, used and expired ones too. Damaged files are left out; a use of one says so.
@@ -160,13 +186,7 @@ impl JoinTokens {
         for (prefix, used) in [("", false), ("used/", true)] {
             for id in self.ids(used)? {
                 let Ok(Some(stored)) = self.read(prefix, &id) else { continue };
-                let state = match used {
-                    true => TokenState::Used,
-                    false if stored.is_expired(now) => TokenState::Expired,
-                    false => TokenState::Unused,
-                };
-                let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(stored.expires);
-                records.push(TokenRecord { id, identity: stored.identity, expires, state });
+                records.push(stored.record(id, used, now));
             }
         }
         records.sort_by(|a, b| a.id.cmp(&b.id));
@@ -214,8 +234,9 @@ impl JoinTokens {
     pub fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
         let identity = self.check(token, now)?;
         let name = file_of(token.id());
-        match self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)? {
-            true => Ok(identity),
+        let taken = self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)?;
+        match taken {
+            true => self.flush.wait().map(|()| identity).map_err(|error| TokenError::from(error).into()),
             false => Err(TokenRefusal::Used { id: token.id().to_owned(), identity }),
         }
     }
@@ -246,6 +267,16 @@ impl JoinTokens {
 }
 
 impl Stored {
+    fn record(self, id: String, used: bool, now: SystemTime) -> TokenRecord {
+        let state = match used {
+            true => TokenState::Used,
+            false if self.is_expired(now) => TokenState::Expired,
+            false => TokenState::Unused,
+        };
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires);
+        TokenRecord { id, identity: self.identity, expires, state }
+    }
+
     fn is_expired(&self, now: SystemTime) -> bool {
         unix(now) >= self.expires
     }
@@ -268,6 +299,7 @@ fn unix(time: SystemTime) -> u64 {
 const USED: &str = "used";
 /// A token is for joining now, not for keeping.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 //!
 //! One crate of its own, so that neither side guesses the other's JSON and the CLI needs nothing of the control
 //! plane. A reader ignores fields it does not know, so that an older CLI can talk to a newer control plane; what is
-//! sent to the control plane ([`NewToken`]) is refused when it has unknown fields. Times are Unix milliseconds. No
+//! sent to the control plane ([`NewToken`], [`Rotate`]) is refused when it has unknown fields. Times are Unix milliseconds. No
 //! IO, no logic beyond what both sides must agree on.
 
+mod ca;
 mod listing;
 mod proxy;
 mod status;
 mod token;
 
+pub use ca::{CaView, Rotate, RotationPhase};
 pub use listing::{HealthCount, ServiceView, SnapshotView};
 pub use proxy::{ProxyDump, ProxyStatus, ProxySync, Refusal, TypeStatus};
 pub use status::{
@@ -47,6 +49,11 @@ pub mod path {
     pub const SNAPSHOT: &str = "/v1/snapshot";
     /// A list of [`TokenView`](crate::TokenView); `POST` makes one; `DELETE` of what is below revokes one.
     pub const TOKENS: &str = "/v1/tokens";
+
+    /// [`CaView`](crate::CaView).
+    pub const CA: &str = "/v1/ca";
+    /// `POST` of [`Rotate`](crate::Rotate) begins or hastens the replacement of the root.
+    pub const ROTATION: &str = "/v1/ca/rotation";
 
     /// `collection/name`, with everything in `name` that has a meaning in a URL percent-encoded.
     pub fn of(collection: &str, name: &str) -> String {

@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use weft_ca::{Authority, JoinTokens};
+use weft_ca::transport::Connections;
+use weft_ca::{Authority, CaCounts, JoinTokens};
 use weft_identity::SvidSource;
 use weft_model::{RegistryId, TrustDomain};
 
@@ -29,6 +30,7 @@ use crate::counters::Counters;
 use crate::proxies::Proxies;
 use crate::publish::Readers;
 use crate::readiness::{Phase, unheard};
+use crate::rotate::Rotator;
 
 /// What the admin endpoint can see.
 pub(crate) struct Admin {
@@ -43,6 +45,15 @@ pub(crate) struct Admin {
     pub(crate) authority: Arc<Authority>,
     pub(crate) tokens: Arc<JoinTokens>,
     pub(crate) identity: SvidSource,
+    pub(crate) seen: Seen,
+}
+
+/// What the proxies' port counts, and how its CA's root is replaced.
+pub(crate) struct Seen {
+    pub(crate) rotator: Rotator,
+    /// Certificates and refusals.
+    pub(crate) counts: Arc<CaCounts>,
+    pub(crate) connections: Connections,
 }
 
 impl Admin {

@@ -3,25 +3,32 @@
 //! The protocol is `weft_xds::Stream`'s; here are its shell: the check that a proxy is who it says, the wait until
 //! this process knows enough to answer, and the select over requests and publications. A stream is pulled by its
 //! connection: nothing is spawned and nothing queued, so a slow client costs itself only. A stream ends with the
-//! certificate that opened it: the proxy comes back with its renewed one. It does not decide what is sent.
+//! certificate that opened it: the proxy comes back with its renewed one; and when its client asks too much or does not
+//! acknowledge (`conduct.rs`, `stalled.rs`). It does not decide what is sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status, Streaming};
-use weft_ca::transport::PeerIdentity;
+use weft_ca::transport::{InUse, PeerIdentity};
+use weft_ca::{Full, Place, Shares};
+use weft_model::SpiffeId;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use weft_xds::{Stream, StreamSettings};
 
+use crate::conduct::{Conduct, TooFast};
 use crate::counters::Counters;
+use crate::expelled::Expelled;
 use crate::proxies::{Presence, Proxies, SharedStream, lock};
 use crate::publish::Publication;
 use crate::readiness::{Phase, stopping};
+use crate::settings::LimitSettings;
+use crate::stalled::{Stalled, Watch};
 
 /// The service; a clone serves the same.
 #[derive(Clone)]
@@ -30,8 +37,11 @@ pub(crate) struct Ads {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) proxies: Proxies,
     pub(crate) counters: Arc<Counters>,
-    /// Room for streams: `limits.streams`.
-    pub(crate) room: Arc<Semaphore>,
+    /// Room for streams: `limits.streams`, `limits.streams_per_identity`.
+    pub(crate) room: Shares<SpiffeId>,
+    pub(crate) limits: LimitSettings,
+    pub(crate) stalled: Stalled,
+    pub(crate) expelled: Expelled,
 }
 
 #[tonic::async_trait]
@@ -45,26 +55,66 @@ impl AggregatedDiscoveryService for Ads {
         let Some(peer) = request.extensions().get::<PeerIdentity>().cloned() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        if peer.id.is_none() {
-            self.counters.refused_streams.add(1);
+        let in_use = peer.connection.begin();
+        let Some(id) = peer.id.clone() else {
             tracing::warn!(remote = %peer.remote, "a stream without client certificate was refused");
-            return Err(Status::unauthenticated("a client certificate of the mesh is needed"));
-        }
-        let until = lapses(&peer, SystemTime::now());
-        if until.is_some_and(|until| until <= Instant::now()) {
-            self.counters.refused_streams.add(1);
-            return Err(lapsed());
-        }
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            self.counters.refused_streams.add(1);
-            tracing::warn!(remote = %peer.remote, "a stream was refused: limits.streams are open");
-            return Err(Status::resource_exhausted(
-                "this control plane has as many streams as limits.streams allows",
+            return Err(self.refuse(
+                "no_certificate",
+                Status::unauthenticated("a client certificate of the mesh is needed"),
             ));
         };
+        let until = lapses(&peer, SystemTime::now());
+        if until.is_some_and(|until| until <= Instant::now()) {
+            return Err(self.refuse("certificate_over", lapsed()));
+        }
+        let place = self.place(&peer, id)?;
         self.counters.streams.add(1);
-        let session = Session::new(self.clone(), peer, until, permit, request.into_inner());
+        // Boxed: it goes from step to step by value.
+        let session = Session::new(self.clone(), peer, until, (place, in_use), request.into_inner());
+        let session = Box::new(session);
         Ok(Response::new(stream::unfold(session, Session::step).boxed()))
+    }
+}
+
+impl Ads {
+    /// A place for one more stream on this connection.
+    fn place(&self, peer: &PeerIdentity, id: SpiffeId) -> Result<Place<SpiffeId>, Status> {
+        let remote = peer.remote;
+        if !self.expelled.may_return(peer) {
+            let message = "streams of this client were ended for its errors too often; come back later";
+            return Err(self.refuse("expelled_before", Status::resource_exhausted(message)));
+        }
+        if !peer.connection.may_open() {
+            tracing::warn!(%remote, %id, "a connection is ended: it opens streams all the time");
+            peer.connection.close();
+            return Err(
+                self.refuse("too_fast", Status::resource_exhausted("too many streams in a short time"))
+            );
+        }
+        self.room.enter(id.clone()).map_err(|full| match full {
+            Full::Total => {
+                tracing::warn!(%remote, %id, "a stream was refused: limits.streams are open");
+                let message = "this control plane has as many streams as limits.streams allows";
+                self.refuse("too_many_streams", Status::resource_exhausted(message))
+            }
+            Full::Share => {
+                tracing::warn!(%remote, %id, "a stream was refused: its identity has limits.streams_per_identity");
+                let message = "this identity has as many streams as limits.streams_per_identity allows";
+                self.refuse("too_many_of_identity", Status::resource_exhausted(message))
+            }
+        })
+    }
+
+    /// As `refuse`, and it is remembered who it was.
+    fn expel(&self, peer: &PeerIdentity, reason: &'static str, status: Status) -> Status {
+        self.expelled.note(peer);
+        self.refuse(reason, status)
+    }
+
+    /// Counts and hands on.
+    fn refuse(&self, reason: &'static str, status: Status) -> Status {
+        self.counters.refused_streams.add(reason);
+        status
     }
 }
 
@@ -74,8 +124,10 @@ struct Session {
     peer: PeerIdentity,
     /// When the certificate that opened it is over.
     until: Option<Instant>,
-    /// Its place among the streams there may be.
-    _permit: OwnedSemaphorePermit,
+    /// Its place among the streams there may be, and its connection's mark of being in use.
+    _place: (Place<SpiffeId>, InUse),
+    conduct: Conduct,
+    watch: Watch,
     requests: Streaming<DeltaDiscoveryRequest>,
     stream: SharedStream,
     /// Set once the proxy has said who it is, and is.
@@ -92,15 +144,23 @@ impl Session {
         ads: Ads,
         peer: PeerIdentity,
         until: Option<Instant>,
-        permit: OwnedSemaphorePermit,
+        place: (Place<SpiffeId>, InUse),
         requests: Streaming<DeltaDiscoveryRequest>,
     ) -> Self {
         let stream = Arc::new(Mutex::new(Stream::new(StreamSettings::default())));
+        let limits = &ads.limits;
+        let now = Instant::now();
+        let conduct = Conduct::new(limits.requests, limits.ack_timeout, now);
+        let watch = ads.stalled.watch(peer.connection.clone());
+        // Until it is pulled the first time: who opens a stream and gives it no window is not there.
+        watch.expect_by(Some(now + limits.ack_timeout));
         Self {
             ads,
             peer,
             until,
-            _permit: permit,
+            _place: place,
+            conduct,
+            watch,
             requests,
             stream,
             presence: None,
@@ -111,7 +171,7 @@ impl Session {
     }
 
     /// The next response and the session after it; `None` when the stream is over.
-    async fn step(mut self) -> Option<(Result<DeltaDiscoveryResponse, Status>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<DeltaDiscoveryResponse, Status>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -127,21 +187,26 @@ impl Session {
 
     async fn next(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         if self.presence.is_none() {
-            wait_until_serving(&mut self.ads.phase).await?;
+            self.wait_until_serving().await?;
             // A connection that says nothing is not kept.
             let Ok(request) = timeout(FIRST_REQUEST, self.requests.message()).await else {
-                return Err(Status::deadline_exceeded("no request came on the new stream"));
+                let status = Status::deadline_exceeded("no request came on the new stream");
+                return Err(self.ads.expel(&self.peer, "no_request", status));
             };
-            let Some(request) = request? else { return Ok(None) };
+            let Some(request) = self.readable(request)? else { return Ok(None) };
             self.on_request(request)?;
         }
         loop {
             if let Some(response) = self.ready.pop_front() {
-                self.count(&response);
+                self.hand_out(&response);
                 return Ok(Some(response));
             }
+            let overdue = self.conduct.overdue();
+            // One timer: both are set anew with each step.
+            let end = overdue.into_iter().chain(self.until).min();
+            self.expect_life();
             tokio::select! {
-                request = self.requests.message() => match request? {
+                request = self.requests.message() => match self.readable(request)? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
                 },
@@ -150,21 +215,38 @@ impl Session {
                     Err(_) => return Err(going_away()),
                 },
                 () = stopping(&mut self.ads.phase) => return Err(going_away()),
-                () = over(self.until) => {
-                    tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
-                    return Err(lapsed());
-                }
+                () = over(end) => return Err(self.outlived(overdue)),
             }
         }
     }
 
+    /// Why a stream ends whose time has come.
+    fn outlived(&self, overdue: Option<Instant>) -> Status {
+        if overdue.is_some_and(|overdue| self.until.is_none_or(|until| overdue <= until)) {
+            tracing::warn!(proxy = self.name(), "a stream was ended: what it was sent is not acknowledged");
+            let status = Status::deadline_exceeded("a response was not acknowledged in time");
+            return self.ads.expel(&self.peer, "not_acknowledged", status);
+        }
+        tracing::info!(proxy = self.name(), "a stream is ended: its client certificate has expired");
+        lapsed()
+    }
+
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        match (request.response_nonce.is_empty(), &request.error_detail) {
-            (true, _) => {}
-            (false, None) => self.ads.counters.acks.add(1),
-            (false, Some(detail)) => {
+        let acknowledges = self.conduct.asked(&request, Instant::now()).map_err(|TooFast| {
+            tracing::warn!(proxy = self.name(), "a stream was ended: it asks more than limits.requests");
+            self.ads.expel(
+                &self.peer,
+                "too_fast",
+                Status::resource_exhausted("more requests than limits.requests allows"),
+            )
+        })?;
+        // Of what was not sent there is nothing to acknowledge: it neither counts nor fills the log.
+        match &request.error_detail {
+            _ if !acknowledges => {}
+            None => self.ads.counters.acks.add(1),
+            Some(detail) => {
                 self.ads.counters.nacks.add(1);
-                let message: String = detail.message.chars().filter(|c| !c.is_control()).take(512).collect();
+                let message: String = detail.message.chars().take(512).filter(|c| !c.is_control()).collect();
                 tracing::warn!(
                     proxy = self.name(),
                     kind = request.type_url,
@@ -176,9 +258,10 @@ impl Session {
         let publication = Arc::clone(&self.ads.state.borrow_and_update());
         let responses = lock(&self.stream).on_request(request, &publication.resources);
         let responses = responses.map_err(|error| {
-            self.ads.counters.refused_streams.add(1);
             tracing::warn!(proxy = self.name(), %error, "a stream was ended");
-            Status::new(Code::from(error.code()), error.to_string())
+            let code = Code::from(error.code());
+            let reason = if code == Code::ResourceExhausted { "limit" } else { "protocol" };
+            self.ads.expel(&self.peer, reason, Status::new(code, error.to_string()))
         })?;
         if self.presence.is_none() {
             self.presence = Some(self.admit()?);
@@ -198,8 +281,7 @@ impl Session {
 
     fn take(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
         self.ready.extend(responses);
-        // The status is made only while something is measured.
-        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).status().in_sync {
+        if self.converging.is_some() && self.ready.is_empty() && lock(&self.stream).in_sync() {
             let since = self.converging.take();
             since.into_iter().for_each(|since| self.ads.counters.convergence.observe(since.elapsed()));
         }
@@ -210,31 +292,63 @@ impl Session {
         let node = lock(&self.stream).node().cloned();
         let Some(node) = node else { return Err(Status::invalid_argument("the request has no node")) };
         if self.peer.id.as_ref() != Some(node.spiffe_id()) {
-            self.ads.counters.refused_streams.add(1);
             let proved = self.peer.id.as_ref().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(remote = %self.peer.remote, proved, said = %node, "a proxy says that it is another");
-            return Err(Status::permission_denied("node.id is not of the client certificate's identity"));
+            let status = Status::permission_denied("node.id is not of the client certificate's identity");
+            return Err(self.ads.expel(&self.peer, "another_identity", status));
         }
         tracing::info!(proxy = %node, remote = %self.peer.remote, "a proxy is connected");
-        Ok(self.ads.proxies.enter(node, self.peer.remote, Arc::clone(&self.stream)))
+        Ok(self.ads.proxies.enter(node, &self.peer, Arc::clone(&self.stream)))
     }
 
     fn name(&self) -> String {
         lock(&self.stream).node().map_or_else(|| self.peer.remote.to_string(), ToString::to_string)
     }
 
-    fn count(&self, response: &DeltaDiscoveryResponse) {
+    /// A request, unless what came can't be one.
+    fn readable(
+        &self,
+        request: Result<Option<DeltaDiscoveryRequest>, Status>,
+    ) -> Result<Option<DeltaDiscoveryRequest>, Status> {
+        request.inspect_err(|status| match status.code() {
+            // The client went away, or its connection did.
+            Code::Cancelled | Code::Unknown | Code::Unavailable => {}
+            _ => {
+                self.ads.counters.refused_streams.add("message");
+                self.ads.expelled.note(&self.peer);
+                tracing::warn!(proxy = self.name(), %status, "a stream was ended: a request can't be read");
+            }
+        })
+    }
+
+    /// Until when this stream has to be looked at again.
+    fn expect_life(&self) {
+        self.watch.expect_by(self.conduct.overdue().into_iter().chain(self.until).min());
+    }
+
+    /// A process that has not heard all its registries would say that services are gone which are there.
+    async fn wait_until_serving(&mut self) -> Result<(), Status> {
+        let Self { ads: Ads { phase, limits, .. }, watch, .. } = self;
+        loop {
+            watch.expect_by(Some(Instant::now() + limits.ack_timeout));
+            tokio::select! {
+                waited = phase.wait_for(|phase| *phase != Phase::Starting) => {
+                    return match waited.map(|phase| *phase) {
+                        Ok(Phase::Serving) => Ok(()),
+                        _ => Err(going_away()),
+                    };
+                }
+                () = sleep(limits.ack_timeout / 2) => {}
+            }
+        }
+    }
+
+    fn hand_out(&mut self, response: &DeltaDiscoveryResponse) {
+        self.conduct.sent(response, Instant::now());
+        self.expect_life();
         self.ads.counters.responses.add(1);
         self.ads.counters.resources.add(response.resources.len());
         self.ads.counters.removals.add(response.removed_resources.len());
-    }
-}
-
-/// A process that has not heard all its registries would say that services are gone which are there.
-async fn wait_until_serving(phase: &mut watch::Receiver<Phase>) -> Result<(), Status> {
-    match phase.wait_for(|phase| *phase != Phase::Starting).await.map(|phase| *phase) {
-        Ok(Phase::Serving) => Ok(()),
-        _ => Err(going_away()),
     }
 }
 

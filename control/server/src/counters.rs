@@ -1,12 +1,11 @@
 //! What is counted while it happens; `admin/metrics.rs` gives it names.
-//!
-//! Plain atomics: at most a few thousand steps a second touch them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+pub(crate) use weft_process::counters::{Counter, Histogram, Reasons};
+
 /// Counts of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     /// Responses sent to proxies.
     pub(crate) responses: Counter,
@@ -20,78 +19,55 @@ pub(crate) struct Counters {
     pub(crate) nacks: Counter,
     /// Streams that were opened.
     pub(crate) streams: Counter,
-    /// Streams that were ended for an error of the client, wrong identities included.
-    pub(crate) refused_streams: Counter,
+    /// Streams that were refused or ended for something the client did, by [`REASONS`].
+    pub(crate) refused_streams: Reasons,
     /// From a registry's event to the acknowledgement of a proxy that it concerns.
     pub(crate) convergence: Histogram,
 }
 
-/// A count that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`.
-    pub(crate) fn add(&self, n: usize) {
-        self.0.fetch_add(n as u64, Relaxed);
-    }
-
-    /// The count.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// Durations by size.
-#[derive(Debug, Default)]
-pub(crate) struct Histogram {
-    buckets: [AtomicU64; BOUNDS_MS.len()],
-    count: AtomicU64,
-    sum_micros: AtomicU64,
-}
-
-impl Histogram {
-    /// Counts one.
-    pub(crate) fn observe(&self, duration: Duration) {
-        let bound = BOUNDS_MS.iter().position(|&bound| duration <= Duration::from_millis(bound));
-        if let Some(bucket) = bound.and_then(|n| self.buckets.get(n)) {
-            bucket.fetch_add(1, Relaxed);
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            responses: Counter::default(),
+            resources: Counter::default(),
+            removals: Counter::default(),
+            acks: Counter::default(),
+            nacks: Counter::default(),
+            streams: Counter::default(),
+            refused_streams: Reasons::new(REASONS),
+            convergence: Histogram::new(&BOUNDS),
         }
-        self.count.fetch_add(1, Relaxed);
-        self.sum_micros.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// Upper bound in seconds and cumulative count of each bucket, without `+Inf`.
-    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        let mut total = 0;
-        BOUNDS_MS.iter().zip(&self.buckets).map(move |(&bound, bucket)| {
-            total += bucket.load(Relaxed);
-            (bound as f64 / 1000.0, total)
-        })
-    }
-
-    /// How many, and their sum in seconds.
-    pub(crate) fn count_and_sum(&self) -> (u64, f64) {
-        (self.count.load(Relaxed), self.sum_micros.load(Relaxed) as f64 / 1e6)
     }
 }
+
+/// Why a stream is refused or ended.
+pub(crate) const REASONS: &[&str] = &[
+    "no_certificate",
+    "certificate_over",
+    "another_identity",
+    "too_many_streams",
+    "too_many_of_identity",
+    "too_fast",
+    "expelled_before",
+    "no_request",
+    "not_acknowledged",
+    "not_read",
+    "message",
+    "limit",
+    "protocol",
+];
 
 /// Convergence is some milliseconds when all is well and seconds when a proxy is far away or slow.
-const BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_are_cumulative_and_the_largest_values_are_in_the_count_alone() {
-        let histogram = Histogram::default();
-        for ms in [1, 10, 11, 60_000] {
-            histogram.observe(Duration::from_millis(ms));
-        }
-        let buckets: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
-        assert_eq!(buckets[..4], [1, 2, 3, 3]);
-        assert_eq!(buckets.last(), Some(&3));
-        assert_eq!(histogram.count_and_sum(), (4, 60.022));
-    }
-}
+const BOUNDS: [Duration; 11] = [
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];

@@ -1,7 +1,8 @@
 //! What each registry said last, on disk: a control plane that starts while a registry does not answer serves that.
 //!
-//! One JSON file a registry, replaced as a whole, at most every [`EVERY`]; after a crash what is newer is missing
-//! until the registry answers. A file that can't be read is set aside and reported: the registry then starts from
+//! One JSON file a registry, replaced as a whole, at most every [`EVERY`], and less often where writing takes long: it costs
+//! what there is and not what changed, so it may take no more than [`SHARE`] of the time. After a crash what is newer is
+//! missing until the registry answers. A file that can't be read is set aside and reported: the registry then starts from
 //! nothing. It is a copy, never the truth: a registry's first complete listing replaces it. Only what a registry
 //! listed completely is written, so that a file says also what is *not* there.
 
@@ -23,6 +24,8 @@ pub(crate) struct LastKnown {
     directory: PathBuf,
     changed: BTreeSet<RegistryId>,
     due: Option<Instant>,
+    /// No write before this: the last one took long.
+    not_before: Instant,
     /// The last write failed, which was logged.
     failing: bool,
 }
@@ -40,7 +43,7 @@ struct Stored {
 impl LastKnown {
     /// The files in `directory`, which is made when the first is written.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, changed: BTreeSet::new(), due: None, failing: false }
+        Self { directory, changed: BTreeSet::new(), due: None, not_before: Instant::now(), failing: false }
     }
 
     /// What a registry said last; `None` where nothing good is stored, which is not the same as nothing.
@@ -65,7 +68,7 @@ impl LastKnown {
     /// What this registry holds has changed.
     pub(crate) fn changed(&mut self, id: &RegistryId) {
         self.changed.insert(id.clone());
-        self.due.get_or_insert_with(|| Instant::now() + EVERY);
+        self.due.get_or_insert_with(|| (Instant::now() + EVERY).max(self.not_before));
     }
 
     /// Returns when it is time to [`write`](Self::write).
@@ -80,6 +83,7 @@ impl LastKnown {
     pub(crate) async fn write(&mut self, catalog: &Catalog) {
         let ids = std::mem::take(&mut self.changed);
         self.due = None;
+        let started = Instant::now();
         for id in ids {
             let (path, stored) = (self.path(&id), stored(&id, catalog.entries(&id)));
             // Away from the runtime: a disk may take seconds to sync.
@@ -89,6 +93,7 @@ impl LastKnown {
                 Err(error) => self.failed(&id, &error),
             }
         }
+        self.not_before = Instant::now() + started.elapsed() * SHARE;
     }
 
     fn failed(&mut self, id: &RegistryId, error: &io::Error) {
@@ -135,6 +140,8 @@ fn write(path: &Path, stored: &Stored) -> io::Result<()> {
 
 /// Often enough that little is lost in a crash, seldom enough that a large busy registry costs little.
 const EVERY: Duration = Duration::from_secs(5);
+/// Of a hundred milliseconds, at most one is spent on writing.
+const SHARE: u32 = 100;
 const VERSION: u32 = 1;
 
 #[cfg(test)]

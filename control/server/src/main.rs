@@ -3,19 +3,25 @@
 //! Here settings are read, the log is set up, and signals become the end of `run`. The exit status is 0 after
 //! SIGTERM or SIGINT, 1 when it could not start or a part failed, 2 when the command line is wrong.
 
+mod abandoned;
 mod admin;
 mod ads;
 mod ca;
 mod clock;
+mod conduct;
 mod counters;
+mod expelled;
+mod framed;
 mod ingest;
 mod last_known;
 mod log;
 mod proxies;
 mod publish;
 mod readiness;
+mod rotate;
 mod run;
 mod settings;
+mod stalled;
 
 use std::process::ExitCode;
 

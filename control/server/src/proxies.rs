@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use weft_ca::transport::PeerIdentity;
 use weft_control_api::{ProxyDump, ProxyStatus, ProxySync, Refusal, TypeStatus};
 use weft_model::RegistryId;
 use weft_proto::NodeId;
@@ -40,6 +41,8 @@ struct Connection {
     node: NodeId,
     address: SocketAddr,
     since: SystemTime,
+    /// The end of the certificate that it came with.
+    not_after: Option<SystemTime>,
     stream: SharedStream,
 }
 
@@ -60,18 +63,24 @@ impl Drop for Presence {
 
 impl Proxies {
     /// Lists a proxy for as long as the result lives.
-    pub(crate) fn enter(&self, node: NodeId, address: SocketAddr, stream: SharedStream) -> Presence {
+    pub(crate) fn enter(&self, node: NodeId, peer: &PeerIdentity, stream: SharedStream) -> Presence {
+        let (address, not_after) = (peer.remote, peer.not_after);
         let mut connected = lock(&self.0);
         let number = connected.next;
         connected.next += 1;
         let since = SystemTime::now();
-        connected.streams.insert(number, Connection { node, address, since, stream });
+        connected.streams.insert(number, Connection { node, address, since, not_after, stream });
         Presence { proxies: self.clone(), number }
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         lock(&self.0).streams.len()
+    }
+
+    /// The end of the first of their certificates.
+    pub(crate) fn first_expiry(&self) -> Option<SystemTime> {
+        lock(&self.0).streams.values().filter_map(|connection| connection.not_after).min()
     }
 
     /// Each one's status, by name. `unheard`: the registries that undecided names wait for.
@@ -93,6 +102,18 @@ impl Proxies {
             proxy: connection.status(&status, unheard),
             types: status.types.iter().map(type_status).collect(),
         })
+    }
+
+    /// The names of those whose stream does not have a property.
+    pub(crate) fn without(&self, has: impl Fn(&Stream) -> bool) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .connections()
+            .iter()
+            .filter(|connection| !has(&lock(&connection.stream)))
+            .map(|connection| connection.node.to_string())
+            .collect();
+        names.sort();
+        names
     }
 
     fn connections(&self) -> Vec<Connection> {
@@ -175,7 +196,13 @@ mod tests {
 
     fn enter(proxies: &Proxies, name: &str) -> Presence {
         let stream = Arc::new(Mutex::new(Stream::new(StreamSettings::default())));
-        proxies.enter(name.parse().unwrap(), "127.0.0.1:1".parse().unwrap(), stream)
+        let peer = PeerIdentity {
+            id: None,
+            not_after: None,
+            remote: "127.0.0.1:1".parse().unwrap(),
+            connection: weft_ca::transport::Handle::new(false),
+        };
+        proxies.enter(name.parse().unwrap(), &peer, stream)
     }
 
     #[test]

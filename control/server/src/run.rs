@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
-use weft_ca::{CaService, keep_own_svid, transport};
-use weft_identity::SvidSource;
+use weft_ca::transport::{self, Connections};
+use weft_ca::{CaService, Shares, keep_own_svid};
 use weft_model::RegistryKind;
 use weft_process::notify;
 use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
@@ -25,16 +25,21 @@ use weft_registry::file::{FileRegistry, FileSettings};
 use weft_registry::{Registry, SuperviseSettings};
 use weft_registry_consul::ConsulRegistry;
 
-use crate::admin::{self, Admin, Listeners};
+use crate::abandoned::NoteAbandoned;
+use crate::admin::{self, Admin, Listeners, Seen};
 use crate::ads::Ads;
 use crate::ca::{Ca, consul_attestor};
 use crate::counters::Counters;
+use crate::expelled::Expelled;
+use crate::framed::{Framed, LARGEST_REQUEST};
 use crate::ingest::{Followed, Ingest};
 use crate::last_known::LastKnown;
 use crate::proxies::Proxies;
 use crate::publish::{self, Readers};
 use crate::readiness::{Phase, await_registries, stopping};
+use crate::rotate::Rotator;
 use crate::settings::{RegistrySettings, Settings};
+use crate::stalled::Stalled;
 
 /// Runs the control plane until `stop` is ready.
 pub(crate) async fn run(
@@ -67,10 +72,18 @@ pub(crate) async fn run(
         phase: phases.clone(),
         proxies: Proxies::default(),
         counters: Arc::new(Counters::default()),
-        room: Arc::new(Semaphore::new(settings.limits.streams)),
+        room: Shares::new(settings.limits.streams, settings.limits.streams_per_identity),
+        limits: settings.limits.clone(),
+        stalled: Stalled::default(),
+        expelled: Expelled::default(),
     };
+    let connections = Connections::new(settings.limits.connections);
+    let ca_service = ca.service(attestor, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
-    let admin = admin(&settings, started, listen, published, &ads, &ca);
+    let rotator = rotator(&settings, &published, &ads, &ca);
+    let seen =
+        Seen { rotator: rotator.clone(), counts: ca_service.counts(), connections: connections.clone() };
+    let admin = admin(&settings, started, listen, published, &ads, &ca, seen);
 
     let mut tasks = JoinSet::new();
     let (authority, identity) = (Arc::clone(&ca.authority), ca.identity.clone());
@@ -78,14 +91,29 @@ pub(crate) async fn run(
         async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") },
     );
     tasks.spawn(done(ingest.run(phases.clone())));
+    tasks.spawn(done(rotator.run()));
     tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
-    tasks.spawn(serve(listener, ca.service(attestor, settings.ca.limits), ca.identity, ads));
+    let (stalled, counters) = (ads.stalled.clone(), Arc::clone(&ads.counters));
+    tasks.spawn(done(stalled.run(move || counters.refused_streams.add("not_read"))));
+    let incoming = transport::incoming(listener, ca.identity, connections);
+    tasks.spawn(serve(incoming, ca_service, ads));
     let outcome = supervise(&mut tasks, &phase, notify_socket.as_ref(), ready, stop).await;
     notify::stopping(notify_socket.as_deref());
     phase.send_replace(Phase::Stopping);
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
     outcome
+}
+
+fn rotator(settings: &Settings, published: &Readers, ads: &Ads, ca: &Ca) -> Rotator {
+    Rotator {
+        trust_domain: settings.trust_domain.clone(),
+        authority: Arc::clone(&ca.authority),
+        tokens: Arc::clone(&ca.tokens),
+        identity: ca.identity.clone(),
+        proxies: ads.proxies.clone(),
+        published: published.clone(),
+    }
 }
 
 fn admin(
@@ -95,6 +123,7 @@ fn admin(
     published: Readers,
     ads: &Ads,
     ca: &Ca,
+    seen: Seen,
 ) -> Admin {
     Admin {
         trust_domain: settings.trust_domain.clone(),
@@ -107,6 +136,7 @@ fn admin(
         authority: Arc::clone(&ca.authority),
         tokens: Arc::clone(&ca.tokens),
         identity: ca.identity.clone(),
+        seen,
     }
 }
 
@@ -155,18 +185,26 @@ async fn drain(tasks: &mut JoinSet<Result<()>>, deadline: Duration) {
 }
 
 /// The proxies' port: discovery and certificates over mTLS.
-async fn serve(listener: TcpListener, ca: CaService, identity: SvidSource, ads: Ads) -> Result<()> {
-    let incoming = transport::incoming(listener, identity);
+async fn serve(
+    incoming: impl futures::Stream<Item = std::io::Result<transport::Connection>> + Send,
+    ca: CaService,
+    ads: Ads,
+) -> Result<()> {
+    let discovery = AggregatedDiscoveryServiceServer::new(ads.clone());
     let mut phase = ads.phase.clone();
     Server::builder()
         // A proxy that is gone without a word is noticed within 40 s.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        // A proxy has one stream and a certificate request now and then.
-        .max_concurrent_streams(Some(16))
+        // A proxy has one stream and a certificate request now and then; a second stream while it comes back.
+        .max_concurrent_streams(Some(STREAMS_ON_A_CONNECTION))
+        // From its head to its answer's: a certificate request over Consul takes 5 s at most. A stream's answer begins
+        // at once.
+        .timeout(REQUEST_TIMEOUT)
         .http2_max_header_list_size(Some(16 * 1024))
+        .layer(NoteAbandoned)
         .add_service(ca.into_server())
-        .add_service(AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(Framed::new(discovery.max_decoding_message_size(LARGEST_REQUEST)))
         .serve_with_incoming_shutdown(incoming, async move { stopping(&mut phase).await })
         .await
         .context("serving proxies")
@@ -197,8 +235,8 @@ fn follow(one: &RegistrySettings, settings: &Settings) -> Result<Followed> {
 /// [`serve`] and [`Ingest::run`].
 const ENDING_TASKS: usize = 2;
 
-/// 10,000 subscriptions of 100 bytes, and as many versions.
-const LARGEST_REQUEST: usize = 4 << 20;
+const STREAMS_ON_A_CONNECTION: u32 = 8;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+use weft_ca::RateLimit;
+use weft_ca::transport::ConnectionLimits;
 use weft_model::TrustDomain;
 use weft_process::settings::duration;
 
@@ -72,12 +74,22 @@ pub(crate) struct AdminSettings {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {
     /// Discovery streams at once; a proxy has one.
     #[serde(deserialize_with = "streams")]
     pub(crate) streams: usize,
+    /// Of them with one identity.
+    #[serde(deserialize_with = "streams")]
+    pub(crate) streams_per_identity: usize,
+    /// How much a stream may ask; acknowledgements are free.
+    pub(crate) requests: RateLimit,
+    /// How long a response may be unacknowledged.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) ack_timeout: Duration,
+    /// Connections to the proxies' port.
+    pub(crate) connections: ConnectionLimits,
 }
 
 /// `[ready]`.
@@ -118,8 +130,17 @@ impl Default for Settings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        // Each costs some 10 kB and what its proxy subscribes to; more proxies take another replica.
-        Self { streams: 20_000 }
+        Self {
+            // Each costs some 10 kB and what its proxy subscribes to; more proxies take another replica.
+            streams: 20_000,
+            // The instances of the largest service; a stolen certificate leaves the rest to others.
+            streams_per_identity: 5_000,
+            // A proxy asks when its application calls a new service: a start with a thousand of them at once.
+            requests: RateLimit { per_second: 100.0, burst: 2_000 },
+            // HTTP/2's ping finds a dead peer within 40 s; this finds one that is alive and does not do its part.
+            ack_timeout: Duration::from_secs(60),
+            connections: ConnectionLimits::default(),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
-//! When a change is published: at once where it takes something away, else once things are quiet.
+//! When a change is published: at once where it takes something away or comes alone, else once things are quiet.
 //!
 //! A call that goes to an endpoint that has left fails; a call that does not yet go to a new one does not. So removals
-//! never wait, and take with them what is waiting. Pure: the caller sleeps until [`Batch::due`].
+//! never wait, and take with them what is waiting. Waiting is for company: the first change after a rest has none, and
+//! what follows it closely goes together. Pure: the caller sleeps until [`Batch::due`].
 
 use std::time::{Duration, Instant};
 
 use weft_model::Changes;
 
-/// How long updates wait for company.
+/// How long updates wait for company, where a publication is not long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchSettings {
     /// Published when nothing came for this long.
@@ -29,12 +30,14 @@ pub struct Batch {
     waiting: Changes,
     // First and last time something was added.
     since: Option<(Instant, Instant)>,
+    // The last publication.
+    published: Option<Instant>,
 }
 
 impl Batch {
     /// An empty batch.
     pub fn new(settings: BatchSettings) -> Self {
-        Self { settings, waiting: Changes::default(), since: None }
+        Self { settings, waiting: Changes::default(), since: None, published: None }
     }
 
     /// Adds changes; empty ones wake nobody.
@@ -49,7 +52,8 @@ impl Batch {
     /// When to publish; `None` while there is nothing.
     pub fn due(&self) -> Option<Instant> {
         let (first, last) = self.since?;
-        match self.waiting.urgent {
+        let rested = self.published.is_none_or(|published| first >= published + self.settings.quiet);
+        match self.waiting.urgent || rested {
             true => Some(first),
             false => Some((last + self.settings.quiet).min(first + self.settings.longest)),
         }
@@ -60,12 +64,13 @@ impl Batch {
         if self.due()? > now {
             return None;
         }
-        Some(self.take_all())
+        Some(self.take_all(now))
     }
 
     /// All that waits, due or not: for a publication that has another reason (a trust bundle changed).
-    pub fn take_all(&mut self) -> Changes {
+    pub fn take_all(&mut self, now: Instant) -> Changes {
         self.since = None;
+        self.published = Some(now);
         std::mem::take(&mut self.waiting)
     }
 }
@@ -82,9 +87,31 @@ mod tests {
         Duration::from_millis(n)
     }
 
+    /// One that has just published, so that what comes has to wait for company.
+    fn busy(start: Instant) -> Batch {
+        let mut batch = Batch::new(BatchSettings::default());
+        batch.take_all(start);
+        batch
+    }
+
+    #[test]
+    fn the_first_change_after_a_rest_goes_at_once_and_what_follows_closely_goes_together() {
+        let (mut batch, start) = (Batch::new(BatchSettings::default()), Instant::now());
+        batch.add(change("a", false), start);
+        assert_eq!(batch.due(), Some(start));
+        assert!(batch.take(start).is_some());
+        batch.add(change("b", false), start + ms(2));
+        batch.add(change("c", false), start + ms(9));
+        assert_eq!(batch.due(), Some(start + ms(19)));
+        assert_eq!(batch.take(start + ms(19)).unwrap().services.len(), 2);
+        batch.add(change("d", false), start + ms(29));
+        assert_eq!(batch.due(), Some(start + ms(29)));
+    }
+
     #[test]
     fn an_update_waits_until_it_is_quiet() {
-        let (mut batch, start) = (Batch::new(BatchSettings::default()), Instant::now());
+        let start = Instant::now();
+        let mut batch = busy(start);
         assert_eq!(batch.due(), None);
         batch.add(change("a", false), start);
         batch.add(change("b", false), start + ms(8));
@@ -95,7 +122,8 @@ mod tests {
 
     #[test]
     fn updates_that_never_pause_are_published_after_100_ms() {
-        let (mut batch, start) = (Batch::new(BatchSettings::default()), Instant::now());
+        let start = Instant::now();
+        let mut batch = busy(start);
         for at in (0..=96).step_by(4) {
             assert_eq!(batch.take(start + ms(at)), None);
             batch.add(change("a", false), start + ms(at));
@@ -106,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_removal_goes_at_once_and_takes_the_waiting_along() {
-        let (mut batch, start) = (Batch::new(BatchSettings::default()), Instant::now());
+        let start = Instant::now();
+        let mut batch = busy(start);
         batch.add(change("a", false), start);
         batch.add(change("b", true), start + ms(1));
         let taken = batch.take(start + ms(1)).unwrap();

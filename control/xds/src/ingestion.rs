@@ -96,7 +96,7 @@ impl Ingestion {
         bundles: impl FnOnce() -> Vec<TrustBundle>,
     ) -> Option<Instant> {
         let changes = match std::mem::take(&mut self.at_once) || at_once {
-            true => self.batch.take_all(),
+            true => self.batch.take_all(now),
             false => self.batch.take(now)?,
         };
         self.published = self.published.advance(&self.catalog.snapshot(), &changes, &bundles());

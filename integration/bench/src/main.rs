@@ -1,75 +1,62 @@
-//! `weft-bench`: the proxy beside its peers, in one run, interleaved.
+//! `weft-bench`: what the mesh costs, beside its peers where there are any.
 //!
-//! Open loop at a fixed rate: a request is due at its time whether or not the one before has been answered, so a stall shows
-//! in the tail. CPU seconds a request is the steadiest figure on a noisy machine, and ratios against a peer of the same
-//! round are what counts. Absolute figures are of the machine that the report names.
+//! A module for each part of the mesh; each makes sections of one report. Without a subcommand all of them run.
 
-mod backend;
-mod certificates;
-mod generator;
+mod control;
 mod measure;
-mod pair;
-mod peers;
+mod proxy;
 mod report;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use report::Report;
 
-/// Measures Weft's proxy beside Envoy, HAProxy and nginx.
+/// Measures Weft, and Envoy, HAProxy and nginx in the same run.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    plan: Plan,
+    proxy: proxy::Args,
+    /// Where `benchmarks.json` and `benchmarks.md` are written.
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// The application behind the proxies; started by the benchmark itself.
     #[command(hide = true)]
-    Backend(backend::Args),
-}
-
-/// What is measured.
-#[derive(clap::Args, Clone)]
-pub(crate) struct Plan {
-    /// Requests a second.
-    #[arg(long, default_value_t = 2000)]
-    pub(crate) rate: u32,
-    /// Client connections.
-    #[arg(long, default_value_t = 16)]
-    pub(crate) connections: u32,
-    /// Seconds a measurement.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) seconds: u64,
-    /// Rounds; in each, every candidate is measured once.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) rounds: u32,
-    /// Only these candidates: direct, weft, envoy, haproxy, nginx.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) only: Vec<String>,
-    /// Where `benchmarks.json` and `benchmarks.md` are written.
-    #[arg(long, default_value = "target/bench")]
-    pub(crate) out: PathBuf,
-}
-
-impl Plan {
-    pub(crate) fn duration(&self) -> Duration {
-        Duration::from_secs(self.seconds)
-    }
+    Backend(proxy::backend::Args),
+    /// Only the proxy: pairs, one hop, idle.
+    Proxy(proxy::Args),
+    /// Only the control plane and the CA.
+    Control(control::Args),
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    // One thread: the generator and the backend share a core, the proxies have the other.
+    // One thread: the generator and the backend share a core, what is measured has the other.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match cli.command {
-        Some(Command::Backend(args)) => runtime.block_on(backend::serve(args)),
-        None => runtime.block_on(pair::run(&cli.plan)),
+    if let Some(Command::Backend(args)) = cli.command {
+        return runtime.block_on(proxy::backend::serve(args));
     }
+    runtime.block_on(measured(cli))
+}
+
+async fn measured(cli: Cli) -> Result<()> {
+    measure::pin(measure::LOAD)?;
+    let mut report = Report::new();
+    match cli.command {
+        Some(Command::Proxy(args)) => proxy::run(&args, &mut report).await?,
+        Some(Command::Control(args)) => report.add(control::run(&args).await?),
+        Some(Command::Backend(_)) | None => {
+            proxy::run(&cli.proxy, &mut report).await?;
+            report.add(control::run(&control::Args::default()).await?);
+        }
+    }
+    report.write(&cli.out)
 }

@@ -1,121 +1,63 @@
-//! The figures: medians over the rounds, ratios against each peer, as JSON and Markdown.
+//! One report of a run: the machine, then a section for each scenario, as JSON and as Markdown.
+//!
+//! A scenario makes its [`Section`] itself: it knows its table. What failed, or was refused because the generator was the
+//! bottleneck, is part of the section, so that a lost row stays in the table; the run then ends with an error.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::{Plan, peers};
-
-/// One measurement of one candidate.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) requests: u64,
-    pub(crate) failed: u64,
-    pub(crate) cpu_us_per_request: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) resident_mib: f64,
+/// What one scenario found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Section {
+    /// Its name, as a subcommand or option calls it.
+    pub(crate) name: &'static str,
+    /// Its heading, what was done, and its table.
+    #[serde(skip)]
+    pub(crate) markdown: String,
+    /// The same with all samples.
+    pub(crate) figures: Value,
+    /// Answers that were wrong or missing: the figures can't be used.
+    pub(crate) failures: Vec<String>,
 }
 
-impl fmt::Display for Sample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:>7} requests, {} failed, {:>6.1} us CPU each, p50 {:>6.0} us, p99 {:>6.0} us, p99.9 {:>6.0} us, {:>6.1} MiB",
-            self.requests,
-            self.failed,
-            self.cpu_us_per_request,
-            self.p50_us,
-            self.p99_us,
-            self.p999_us,
-            self.resident_mib
-        )
-    }
-}
-
-/// All measurements of a run.
-#[derive(Serialize)]
+/// All sections of a run.
+#[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    scenario: &'static str,
     machine: String,
-    rate: u32,
-    connections: u32,
-    seconds: u64,
-    versions: BTreeMap<String, String>,
-    samples: BTreeMap<String, Vec<Sample>>,
-    /// System calls a request, of both halves together.
-    pub(crate) calls: BTreeMap<String, f64>,
+    sections: Vec<Section>,
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        Self {
-            scenario: "pair_h1",
-            machine: machine(),
-            rate: plan.rate,
-            connections: plan.connections,
-            seconds: plan.seconds,
-            versions: BTreeMap::new(),
-            samples: BTreeMap::new(),
-            calls: BTreeMap::new(),
-        }
+    pub(crate) fn new() -> Self {
+        Self { machine: machine(), sections: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, name: &str, sample: Sample) {
-        self.versions.entry(name.to_owned()).or_insert_with(|| peers::version(name));
-        self.samples.entry(name.to_owned()).or_default().push(sample);
+    /// Adds a section and prints it: a long run shows what it has.
+    pub(crate) fn add(&mut self, section: Section) {
+        println!("\n{}", section.markdown);
+        self.sections.push(section);
     }
 
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.samples.keys().cloned().collect()
-    }
-
-    /// Prints the table, writes both files, and fails if anything failed.
-    pub(crate) fn write(&self, plan: &Plan) -> Result<()> {
-        std::fs::create_dir_all(&plan.out)?;
-        let markdown = self.markdown()?;
-        println!("\n{markdown}");
-        std::fs::write(plan.out.join("benchmarks.json"), serde_json::to_string_pretty(self)?)?;
-        std::fs::write(plan.out.join("benchmarks.md"), markdown)?;
-        println!("written to {}", plan.out.display());
-        let failed: u64 = self.samples.values().flatten().map(|sample| sample.failed).sum();
-        anyhow::ensure!(failed == 0, "{failed} requests failed");
+    /// Writes `benchmarks.json` and `benchmarks.md`, and fails if anything failed.
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("benchmarks.json"), serde_json::to_string_pretty(self)?)?;
+        std::fs::write(directory.join("benchmarks.md"), self.markdown()?)?;
+        println!("written to {}", directory.display());
+        let failures: Vec<&str> =
+            self.sections.iter().flat_map(|section| &section.failures).map(String::as_str).collect();
+        anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
         Ok(())
     }
 
     fn markdown(&self) -> Result<String> {
-        let median = |name: &str, field: fn(&Sample) -> f64| {
-            let mut values: Vec<f64> = self.samples.get(name).into_iter().flatten().map(field).collect();
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-        };
-        let mut text = format!(
-            "HTTP/1.1 through a pair of sidecars, mTLS 1.3 between; {} requests/s, {} connections, {} s, medians.\n{}\n\n\
-             | candidate | CPU us a request | Weft's share of it | p50 us | p99 us | p99.9 us | added p50 | added p99 | system calls a request | MiB, both halves |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-            self.rate, self.connections, self.seconds, self.machine
-        );
-        for name in peers::NAMES.iter().filter(|name| self.samples.contains_key(**name)) {
-            let ratio = median("weft", |s| s.cpu_us_per_request) / median(name, |s| s.cpu_us_per_request);
-            let ratio = if *name == "direct" { "-".to_owned() } else { format!("{ratio:.2}") };
-            let calls = self.calls.get(*name).map_or("-".to_owned(), |calls| format!("{calls:.1}"));
-            writeln!(
-                text,
-                "| {name} | {:.1} | {ratio} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {calls} | {:.1} |",
-                median(name, |s| s.cpu_us_per_request),
-                median(name, |s| s.p50_us),
-                median(name, |s| s.p99_us),
-                median(name, |s| s.p999_us),
-                median(name, |s| s.p50_us) - median("direct", |s| s.p50_us),
-                median(name, |s| s.p99_us) - median("direct", |s| s.p99_us),
-                median(name, |s| s.resident_mib),
-            )?;
-        }
-        for (name, version) in &self.versions {
-            writeln!(text, "\n- {name}: {version}")?;
+        let mut text = format!("{}\n", self.machine);
+        for section in &self.sections {
+            write!(text, "\n{}", section.markdown)?;
         }
         Ok(text)
     }
@@ -130,7 +72,7 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
     format!(
-        "{} (generator pinned to {cores} core, proxies to another), kernel {}",
+        "{}, {cores} cores (load on core 0, what is measured on core 1), kernel {}",
         model.unwrap_or_default(),
         kernel.trim()
     )

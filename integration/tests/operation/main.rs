@@ -8,7 +8,7 @@ mod graceful;
 mod http2;
 mod listings;
 mod registry;
-mod rotation;
+mod rotate;
 mod settings;
 mod slow;
 mod tokens;

@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 /// `cargo xtask bench`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (variables, missing) = tools::environment(|tool| !tool.in_tests);
+    let (variables, missing) = tools::environment(|tool| tool.in_bench);
     for reason in &missing {
         eprintln!("NOT MEASURED: {reason}");
     }

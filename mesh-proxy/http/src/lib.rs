@@ -4,6 +4,14 @@
 //! before anything is decided on it, and each refusal has a kind that is counted. No sockets, no clock, no async: the
 //! proxy drives these, the fuzzers do too.
 
+pub mod authority;
+mod bytes;
+pub mod http1;
+pub mod http2;
 pub mod malformed;
+pub mod path;
+pub mod refused;
+pub mod trailers;
 
 pub use malformed::Malformed;
+pub use refused::Refused;

@@ -3,7 +3,7 @@
 //! Last known good counts: a proxy that was restarted while the control plane is away is ready. That a service does not
 //! exist is an answer. Where there is none (the control plane does not decide a name while a registry is silent),
 //! readiness waits for `ready.upstream_deadline` and not for ever: one upstream is not worth all other traffic. The
-//! listeners are bound before anybody can ask.
+//! listeners are bound before anybody can ask. An overloaded proxy is ready: its work would fall on others that have as much.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use crate::shared::Phase;
 pub(super) struct Readiness {
     /// Nothing: ready.
     pub(super) missing: Vec<String>,
-    /// What is not known yet and does not hold it up any more.
+    /// What does not hold it up, and is worth saying.
     pub(super) undecided: Vec<String>,
 }
 
@@ -27,9 +27,10 @@ pub(super) fn look(admin: &Admin, now: SystemTime) -> Readiness {
         readiness.missing.push("it is draining".to_owned());
     }
     readiness.missing.extend(identity_problem(admin, now));
+    readiness.undecided.extend(admin.shared.overload.sentence());
     let unknown = unknown_upstreams(admin);
     if deadline_is_over(admin) {
-        readiness.undecided = unknown;
+        readiness.undecided.extend(unknown);
     } else {
         readiness.missing.extend(unknown);
     }

@@ -47,6 +47,30 @@ impl Served {
 }
 
 #[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let served = served(&[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 * CONNECTIONS {
+        silent.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    let asked = tokio::time::timeout(PATIENCE / 3, served.ask("GET", "/log_level")).await;
+    assert_eq!(asked.expect("no answer").0, 200);
+    assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap(), 0, "the oldest is closed");
+}
+
+#[tokio::test]
+async fn an_overloaded_proxy_is_ready_and_says_so() {
+    let served = served(&[]).await;
+    let authority = TestAuthority::new("weft.test");
+    served.admin.shared.svids.set(authority.svid("/ns/default/sa/web"), authority.bundles());
+    served.admin.shared.overload.measured(served.admin.shared.overload.limit);
+    let (status, body) = served.ask("GET", "/ready").await;
+    assert_eq!(status, 200);
+    assert!(body.starts_with("ready\n") && body.contains("limits.memory"), "{body}");
+    assert!(served.ask("GET", "/metrics").await.1.contains("\nweft_overload_level 2\n"));
+}
+
+#[tokio::test]
 async fn ready_says_what_is_missing_until_nothing_is() {
     let served = served(&["api"]).await;
     let (status, body) = served.ask("GET", "/ready").await;

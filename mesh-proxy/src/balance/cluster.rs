@@ -134,7 +134,7 @@ impl Cluster {
         }
         let fresh =
             |target: &Rc<Target>| !tried.iter().any(|other| Rc::ptr_eq(&other.memory, &target.memory));
-        let sound = |target: &Rc<Target>| !target.memory.is_ejected(now);
+        let sound = |target: &Rc<Target>| !target.memory.is_out(now);
         let tiers = || view.tiers.iter();
         tiers()
             .find_map(|tier| view.best(tier, now, |target| fresh(target) && sound(target)))
@@ -143,6 +143,17 @@ impl Cluster {
             .or_else(|| tiers().find_map(|tier| view.best(tier, now, |_| true)))
             .or_else(|| view.best(&view.panic, now, |_| true).filter(|_| view.tiers.is_empty()))
             .ok_or_else(|| self.nobody(&view))
+    }
+
+    /// Whether somebody else than `target` can be expected to answer.
+    pub(crate) fn has_other(&self, target: &Target, now: Instant) -> bool {
+        let view = self.view.borrow();
+        let other = |index: &usize| {
+            view.targets
+                .get(*index)
+                .is_some_and(|other| !Rc::ptr_eq(&other.memory, &target.memory) && !other.memory.is_out(now))
+        };
+        view.tiers.iter().flat_map(Tier::members).any(other)
     }
 
     /// Counts a new request for the retry budget.
@@ -177,9 +188,9 @@ impl Cluster {
         self.view.borrow().targets.iter().filter(|target| target.memory.is_ejected(now)).count()
     }
 
-    /// The number of ejected targets when this was last asked, and now.
-    pub(crate) fn count_ejected(&self, now: Instant) -> (usize, usize) {
-        let ejected = self.ejected(now);
+    /// The number of targets that are ejected or not heard when this was last asked, and now.
+    pub(crate) fn count_out(&self, now: Instant) -> (usize, usize) {
+        let ejected = self.view.borrow().targets.iter().filter(|target| target.memory.is_out(now)).count();
         (self.told_ejected.replace(ejected), ejected)
     }
 

@@ -1,13 +1,18 @@
 //! A latency average that believes bad news at once and good news slowly.
 //!
 //! An endpoint that turns slow loses requests with its first slow answer; one that recovers is trusted again over
-//! some ten seconds. Nobody observed yet costs nothing until it has one request in flight, so a new endpoint is
+//! some ten seconds of answers. Where none come, since nobody is sent there any more, a memory fades sooner: else one
+//! slow first answer would keep an endpoint out for minutes where callers are few. Nobody observed yet costs nothing until it has one request in flight, so a new endpoint is
 //! tried once before it is trusted. Pure: time is a parameter.
 
 use std::time::{Duration, Instant};
 
-/// How long the memory of a latency lasts.
-const DECAY: Duration = Duration::from_secs(10);
+/// How long the memory of a latency lasts, in seconds, while there are answers at least every [`SPARSE`] seconds …
+const DECAY: f64 = 10.0;
+/// … and how long beyond that.
+const DECAY_UNSEEN: f64 = 2.5;
+/// See [`DECAY`].
+const SPARSE: f64 = 1.0;
 /// What a request in flight costs at an endpoint that has not answered any: more than any real one.
 const UNPROVEN: f64 = 1e9;
 
@@ -46,7 +51,8 @@ impl PeakEwma {
 }
 
 fn decay(elapsed: Duration) -> f64 {
-    (-elapsed.as_secs_f64() / DECAY.as_secs_f64()).exp()
+    let elapsed = elapsed.as_secs_f64();
+    (-elapsed.min(SPARSE) / DECAY - (elapsed - SPARSE).max(0.0) / DECAY_UNSEEN).exp()
 }
 
 #[cfg(test)]
@@ -60,10 +66,30 @@ mod tests {
         average.observe(Duration::from_millis(1), start);
         average.observe(Duration::from_millis(100), start);
         assert!((average.cost(0, start) - 100_000.0).abs() < 1.0);
-        let later = start + Duration::from_secs(10);
-        average.observe(Duration::from_millis(1), later);
+        let mut later = start;
+        for _ in 0..100 {
+            later += Duration::from_millis(100);
+            average.observe(Duration::from_millis(1), later);
+        }
         let cost = average.cost(0, later);
         assert!(cost > 30_000.0 && cost < 45_000.0, "{cost}");
+    }
+
+    #[test]
+    fn one_slow_first_answer_is_forgiven_within_seconds_where_nobody_asks_again() {
+        let start = Instant::now();
+        let (mut slow, mut good) = (PeakEwma::default(), PeakEwma::default());
+        slow.observe(Duration::from_millis(100), start);
+        let picked_again = (1..60u64).find(|second| {
+            let now = start + Duration::from_secs(*second);
+            good.observe(Duration::from_millis(1), now);
+            slow.cost(0, now) < good.cost(0, now)
+        });
+        assert!(picked_again.is_some_and(|second| (5..15).contains(&second)), "{picked_again:?}");
+        // And then one good answer is enough.
+        let now = start + Duration::from_secs(picked_again.unwrap());
+        slow.observe(Duration::from_millis(1), now);
+        assert!(slow.cost(0, now) < 4.0 * good.cost(0, now));
     }
 
     #[test]

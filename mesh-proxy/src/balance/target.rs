@@ -16,6 +16,7 @@ use crate::balance::outlier::Outlier;
 use crate::config::{Endpoint, EndpointPort};
 use crate::pool::Pool;
 use crate::record::Destination;
+use crate::vanish::{Watch, Way};
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub(crate) struct Memory {
     in_flight: Cell<u32>,
     latency: Cell<PeakEwma>,
     outlier: RefCell<Outlier>,
+    way: RefCell<Option<Rc<Way>>>,
 }
 
 /// Counts a request at an endpoint until it is dropped.
@@ -118,6 +120,24 @@ impl Memory {
     /// Whether it is ejected at the moment.
     pub(crate) fn is_ejected(&self, now: Instant) -> bool {
         self.outlier.borrow().is_ejected(now)
+    }
+
+    /// Whether others are preferred at the moment: it is ejected, or its host is not heard.
+    pub(crate) fn is_out(&self, now: Instant) -> bool {
+        self.is_ejected(now) || self.way.borrow().as_ref().is_some_and(|way| way.is_doubted())
+    }
+
+    /// Takes note of how it is reached.
+    pub(crate) fn goes(&self, watch: &Watch, via: &Via) -> Rc<Way> {
+        let (Via::Tunnel { addresses, .. } | Via::Plaintext { addresses }) = via;
+        let way = watch.way(addresses);
+        *self.way.borrow_mut() = Some(way.clone());
+        way
+    }
+
+    /// How it is reached, once it has been.
+    pub(crate) fn way(&self) -> Option<Rc<Way>> {
+        self.way.borrow().clone()
     }
 }
 

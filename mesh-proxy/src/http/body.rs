@@ -8,21 +8,36 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use weft_http::Refused;
 
 use crate::http::call::Call;
-use crate::http::progress::Running;
+use crate::http::exec::{self, Took};
+use crate::http::http1::WireError;
+use crate::http::incoming::Incoming;
 use crate::http::replay::ReplayBody;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The connection it came from did.
+    /// The HTTP/2 connection it came from did.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// The HTTP/1 connection it came from did.
+    #[error(transparent)]
+    Http1(#[from] WireError),
     /// The request was sent elsewhere meanwhile.
     #[error("the request was sent to another endpoint")]
     Superseded,
+}
+
+impl BodyError {
+    /// What was wrong with the message, where something was.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Http1(WireError::Refused(refused)) => Some(*refused),
+            _ => None,
+        }
+    }
 }
 
 /// What is sent to an endpoint.
@@ -68,8 +83,6 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     source: Source,
     call: Option<Box<Call>>,
-    /// Keeps the connection from looking idle.
-    running: Option<Running>,
 }
 
 #[derive(Debug)]
@@ -96,13 +109,7 @@ impl ResponseBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, call: None, running: None }
-    }
-
-    /// Hands over the count of its request.
-    pub(crate) fn counted(mut self, running: Option<Running>) -> Self {
-        self.running = running;
-        self
+        Self { source, call: None }
     }
 
     /// Hands over the call, which ends with this body.
@@ -142,8 +149,15 @@ impl Body for ResponseBody {
                 let text = std::mem::take(text);
                 (!text.is_empty()).then(|| Ok(Frame::data(text)))
             }
-            Source::Incoming(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Source::Incoming(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    exec::note(Took::Waits);
+                    return Poll::Pending;
+                }
+            },
         };
+        exec::note(Took::Frame);
         match polled {
             Some(Ok(frame)) => {
                 this.saw(&frame);
@@ -157,7 +171,7 @@ impl Body for ResponseBody {
                 if let Some(call) = this.call.take() {
                     call.broken(&error);
                 }
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();

@@ -9,11 +9,14 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+use crate::http::body::BodyError;
+use crate::http::exec;
 use crate::http::failure::Failure;
 use crate::http::headers;
 use crate::http::replay::Replay;
 use crate::pool::Lease;
 use crate::record::{Record, RequestProtocol, ResponseFlag};
+use crate::worker::Place;
 
 /// Who is told of starts and ends: the telemetry, or a test.
 pub(crate) trait Ledger {
@@ -32,6 +35,7 @@ pub(crate) struct Call {
     pub(crate) record: Record,
     body: Option<Replay>,
     lease: Option<Lease>,
+    place: Option<Place>,
     ended: bool,
 }
 
@@ -39,12 +43,25 @@ impl Call {
     /// Starts the clock.
     pub(crate) fn new(ledger: Rc<dyn Ledger>, record: Record) -> Box<Self> {
         ledger.started();
-        Box::new(Self { ledger, started: Instant::now(), record, body: None, lease: None, ended: false })
+        Box::new(Self {
+            ledger,
+            started: Instant::now(),
+            record,
+            body: None,
+            lease: None,
+            place: None,
+            ended: false,
+        })
     }
 
     /// Whose bytes are the ones received.
     pub(crate) fn counts(&mut self, body: Replay) {
         self.body = Some(body);
+    }
+
+    /// Holds its place among the requests of this worker until the end.
+    pub(crate) fn admitted(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// Holds what the request occupies until the end.
@@ -98,16 +115,23 @@ impl Call {
     }
 
     /// The endpoint broke off in the middle of the response.
-    pub(crate) fn broken(mut self: Box<Self>, error: &hyper::Error) {
-        self.flag(ResponseFlag::UpstreamConnectionTermination, || {
-            format!("the response broke off: {}", chain(error))
-        });
+    pub(crate) fn broken(mut self: Box<Self>, error: &BodyError) {
+        let flag = match error.refused() {
+            Some(_) => ResponseFlag::UpstreamProtocolError,
+            None => ResponseFlag::UpstreamConnectionTermination,
+        };
+        self.flag(flag, || format!("the response broke off: {}", chain(error)));
         self.end();
     }
 
     /// The client left before the end.
     pub(crate) fn abandoned(mut self: Box<Self>) {
-        self.left("the client left before the end");
+        let stalled = exec::is_stalled();
+        self.left(if stalled {
+            "the client took nothing for timeouts.idle"
+        } else {
+            "the client left before the end"
+        });
         self.end();
     }
 
@@ -136,6 +160,7 @@ impl Call {
         }
         self.record.duration = self.started.elapsed().max(Duration::from_nanos(1));
         self.lease = None;
+        self.place = None;
         self.ledger.ended(&self.record);
     }
 }
@@ -149,7 +174,7 @@ impl std::fmt::Debug for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
-            // hyper dropped the handler: the client reset the stream or closed the connection.
+            // The handler was dropped: the client reset the stream or closed the connection.
             self.left("the client left before the response");
             self.end();
         }

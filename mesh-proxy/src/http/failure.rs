@@ -6,6 +6,7 @@
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
+use weft_http::{Malformed, Refused};
 
 use crate::http::body::ResponseBody;
 use crate::http::headers::{GRPC_MESSAGE, GRPC_STATUS, WEFT_UNSENT};
@@ -20,21 +21,38 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     /// The application has seen nothing of the request, so it may go elsewhere.
     pub(crate) unsent: bool,
+    /// What is counted, where a message was malformed.
+    pub(crate) malformed: Option<Malformed>,
 }
 
 impl Failure {
     /// A failure after which nobody may repeat the request unasked.
     pub(crate) fn new(flag: ResponseFlag, detail: impl Into<String>) -> Self {
-        Self { flag, detail: detail.into(), unsent: false }
+        Self { flag, detail: detail.into(), unsent: false, malformed: None }
     }
 
     /// A failure before anything of the request left.
     pub(crate) fn unsent(flag: ResponseFlag, detail: impl Into<String>) -> Self {
-        Self { flag, detail: detail.into(), unsent: true }
+        Self { flag, detail: detail.into(), unsent: true, malformed: None }
+    }
+
+    /// A request that is not passed on for its form.
+    pub(crate) fn malformed(refused: Refused) -> Self {
+        let flag = ResponseFlag::DownstreamProtocolError;
+        Self { malformed: Some(refused.kind), ..Self::unsent(flag, refused.detail) }
+    }
+
+    /// A response that is not passed on for its form.
+    pub(crate) fn malformed_response(refused: Refused) -> Self {
+        let flag = ResponseFlag::UpstreamProtocolError;
+        Self { malformed: Some(refused.kind), ..Self::new(flag, refused.detail) }
     }
 
     /// The status that a plain HTTP caller gets.
     pub(crate) fn status(&self) -> StatusCode {
+        if let (ResponseFlag::DownstreamProtocolError, Some(kind)) = (self.flag, self.malformed) {
+            return kind.status();
+        }
         match self.flag {
             ResponseFlag::NoRoute => StatusCode::NOT_FOUND,
             ResponseFlag::Unauthorized => StatusCode::FORBIDDEN,
@@ -49,6 +67,7 @@ impl Failure {
             | ResponseFlag::UpstreamOverflow
             | ResponseFlag::DownstreamConnectionTermination
             | ResponseFlag::UpstreamIdentity
+            | ResponseFlag::Overloaded
             | ResponseFlag::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

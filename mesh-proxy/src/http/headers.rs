@@ -7,7 +7,10 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Method, Uri};
+use http::{Method, Response, Uri, Version};
+use weft_http::http2::message;
+
+use crate::http::failure::Failure;
 
 /// The registered port of the workload that the caller wants.
 pub(crate) const WEFT_PORT: HeaderName = HeaderName::from_static("weft-port");
@@ -93,7 +96,15 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The same for a response, and what our proxies told each other with it, but for `weft-status`, which is read later.
+/// Refuses a response over HTTP/2 that an HTTP/1 caller would read in another way. HTTP/1's are judged where they are read.
+pub(crate) fn well_formed<B>(response: &Response<B>) -> Result<(), Failure> {
+    if response.version() != Version::HTTP_2 {
+        return Ok(());
+    }
+    message::response(response.headers()).map_err(Failure::malformed_response)
+}
+
+/// [`strip_hop_by_hop`] for a response, and what our proxies told each other with it, but for `weft-status`, which is read later.
 pub(crate) fn strip_hop_by_hop_of_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     let status = headers.remove(WEFT_STATUS);

@@ -8,6 +8,8 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use hyper::ext::Protocol as ConnectProtocol;
+use weft_http::http2::message;
+use weft_http::{Malformed, Refused};
 
 use crate::http::body::RequestBody;
 use crate::http::failure::Failure;
@@ -42,9 +44,17 @@ const WITH_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 impl Outgoing {
     /// Takes a request's head apart. `fallback` is the authority of one that names none, which HTTP/1.0 allows.
-    pub(crate) fn new(head: http::request::Parts, fallback: &str) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// When the authority or the path can't be passed on.
+    pub(crate) fn new(head: http::request::Parts, fallback: &str) -> Result<Self, Refused> {
         let http::request::Parts { method, uri, version, mut headers, extensions, .. } = head;
         let dialect = if version == Version::HTTP_2 { Dialect::Http2 } else { Dialect::Http1 };
+        if dialect == Dialect::Http2 {
+            let protocol = extensions.get::<ConnectProtocol>().map(ConnectProtocol::as_str);
+            message::request(&method, &uri, &headers, protocol)?;
+            message::join_cookies(&mut headers);
+        }
         let authority = authority(&uri, &headers, version, fallback)?;
         let upgrade = match dialect {
             Dialect::Http1 => headers::upgrade_wanted(&headers).map(|upgrade| upgrade.token),
@@ -56,7 +66,7 @@ impl Outgoing {
         headers::strip_hop_by_hop(&mut headers);
         headers::strip_weft(&mut headers);
         headers.remove(HOST);
-        let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = path(uri)?;
         Ok(Self { method, headers, dialect, body: None, upgrade, authority, path, hops })
     }
 
@@ -176,21 +186,31 @@ fn give_websocket_key(headers: &mut HeaderMap, token: &HeaderValue) {
     }
 }
 
-fn authority(uri: &Uri, headers: &HeaderMap, version: Version, fallback: &str) -> Result<Authority, Failure> {
-    let bad = |words: &str| Failure::unsent(ResponseFlag::DownstreamProtocolError, words.to_owned());
+/// The path in its one form.
+fn path(uri: Uri) -> Result<PathAndQuery, Refused> {
+    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    match weft_http::path::normalise(path.as_str())? {
+        None => Ok(path),
+        Some(made) => PathAndQuery::try_from(made)
+            .map_err(|_| Refused::new(Malformed::Target, "the request target has bytes that none may have")),
+    }
+}
+
+fn authority(uri: &Uri, headers: &HeaderMap, version: Version, fallback: &str) -> Result<Authority, Refused> {
+    let bad = |words| Refused::new(Malformed::Host, words);
     if let Some(authority) = uri.authority() {
         return Ok(authority.clone());
     }
     let mut hosts = headers.get_all(HOST).iter();
-    let text = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| bad("the Host header is not text"))?,
-        (None, _) if version <= Version::HTTP_10 => fallback,
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.as_bytes(),
+        (None, _) if version <= Version::HTTP_10 => fallback.as_bytes(),
         (None, _) => return Err(bad("the request has no Host header")),
         (Some(_), Some(_)) => return Err(bad("the request has several Host headers")),
     };
     // An empty Host is legal where the target has no authority (RFC 9112 3.2); the service's name stands in.
-    let text = if text.is_empty() { fallback } else { text };
-    text.parse().map_err(|_| bad("the Host header is not an authority"))
+    let host = if host.is_empty() { fallback.as_bytes() } else { host };
+    weft_http::authority::parse(host).ok_or_else(|| bad("the Host header is not an authority"))
 }
 
 fn unspeakable(what: &str) -> Failure {

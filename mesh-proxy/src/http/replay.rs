@@ -12,9 +12,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use weft_http::Refused;
 
 use crate::http::body::BodyError;
+use crate::http::incoming::Incoming;
 
 /// Most request messages are smaller; a slow endpoint with many requests holds no more than this for each.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -28,6 +29,15 @@ pub(crate) struct Replay(Rc<RefCell<State>>);
 pub(crate) struct ReplayBody {
     state: Rc<RefCell<State>>,
     attempt: u32,
+}
+
+/// Why a body broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The client left.
+    Left,
+    /// What it sent was malformed.
+    Refused(Refused),
 }
 
 #[derive(Debug)]
@@ -44,7 +54,7 @@ struct State {
     ended: bool,
     /// More was read than is kept.
     lost: bool,
-    broken: bool,
+    broken: Option<Broken>,
     received: u64,
 }
 
@@ -61,7 +71,7 @@ impl Replay {
             repeat_trailers: false,
             ended: false,
             lost: false,
-            broken: false,
+            broken: None,
             received: 0,
         })))
     }
@@ -69,7 +79,7 @@ impl Replay {
     /// A body for the next attempt, from the start. `None`: it can't be repeated any more.
     pub(crate) fn attempt(&self) -> Option<ReplayBody> {
         let mut state = self.0.borrow_mut();
-        if state.lost || state.broken {
+        if state.lost || state.broken.is_some() {
             return None;
         }
         state.attempt = state.attempt.wrapping_add(1);
@@ -88,8 +98,8 @@ impl Replay {
         self.0.borrow().received
     }
 
-    /// Whether the client broke off in the middle of it.
-    pub(crate) fn is_broken(&self) -> bool {
+    /// Why the client's part broke off in the middle, if it did.
+    pub(crate) fn broken(&self) -> Option<Broken> {
         self.0.borrow().broken
     }
 
@@ -154,8 +164,8 @@ impl Body for ReplayBody {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                state.broken = true;
-                return Poll::Ready(Some(Err(BodyError::Hyper(error))));
+                state.broken = Some(error.refused().map_or(Broken::Left, Broken::Refused));
+                return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => frame,
         };

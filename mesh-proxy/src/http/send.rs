@@ -6,12 +6,12 @@
 use std::error::Error;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::failure::Failure;
+use crate::http::incoming::Incoming;
 use crate::pool::{Held, Http1, Stream};
 use crate::record::ResponseFlag;
 
@@ -43,14 +43,14 @@ impl Ready {
                     return Err(SendError { failure: gone(), reused });
                 };
                 match sender.try_send_request(request).await {
-                    Ok(response) => Ok((response, Held::Http1(connection))),
+                    Ok(response) => Ok((response.map(Incoming::Hyper), Held::Http1(connection))),
                     Err(error) => Err(SendError { failure: judge(&error), reused }),
                 }
             }
             Self::Http2(stream) => {
                 let mut sender = stream.sender();
                 match sender.try_send_request(request).await {
-                    Ok(response) => Ok((response, Held::Stream(stream))),
+                    Ok(response) => Ok((response.map(Incoming::Hyper), Held::Stream(stream))),
                     Err(error) => Err(SendError { failure: judge(&error), reused: false }),
                 }
             }
@@ -79,7 +79,10 @@ fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
     if h2.is_remote() && (refused || h2.is_go_away()) {
         return Failure::unsent(ResponseFlag::UpstreamRemoteReset, words);
     }
-    let flag = if h2.is_reset() {
+    let flag = if h2.is_library() {
+        // We ended it: what the endpoint sent was no HTTP/2, or no response.
+        ResponseFlag::UpstreamProtocolError
+    } else if h2.is_reset() {
         ResponseFlag::UpstreamRemoteReset
     } else {
         ResponseFlag::UpstreamConnectionTermination

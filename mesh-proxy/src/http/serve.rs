@@ -1,37 +1,68 @@
 //! Serves one HTTP connection until it ends, gracefully when the process drains.
 //!
-//! The same for callers of all sides: the service function is the only difference. On drain HTTP/2 gets GOAWAY and
-//! HTTP/1 `connection: close` with its next response; what is open at the deadline is cut with the worker.
+//! The same for callers of all sides: the [`Service`] is the only difference. HTTP/2 is hyper's, HTTP/1 our own. On drain
+//! HTTP/2 gets GOAWAY and HTTP/1 `connection: close`; what is open at the deadline is cut with the worker.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::pin::pin;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
-use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
-use hyper_util::rt::TokioTimer;
+use http::{Method, Request, Response};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use weft_http::Refused;
+use weft_http::http1::Limits;
 
 use crate::http::body::ResponseBody;
-use crate::http::exec::LocalExec;
-use crate::http::progress::{Counted, Progress};
+use crate::http::exec::IdleExec;
+use crate::http::gathered::Gathered;
+use crate::http::http1::server::Http1;
+use crate::http::incoming::Incoming;
+use crate::http::watched::{Report, Watched};
 use crate::settings::Settings;
 
-/// hyper's settings for accepted connections, made once a worker.
-#[derive(Debug, Clone)]
-pub(crate) struct Server {
-    http1: http1::Builder,
-    http2: http2::Builder<LocalExec>,
-    header_read: Duration,
+/// What answers the requests of one connection.
+pub(crate) trait Service: Clone + 'static {
+    /// Answers one. There is always something to say.
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> + 'static;
+
+    /// Answers what is no request, and takes note of it.
+    fn refuse(&self, refused: Refused) -> Response<ResponseBody>;
+
+    /// Takes note of a body that was malformed; its request has its answer.
+    fn malformed(&self, refused: Refused);
 }
 
-/// Windows of HTTP/2 connections: a stream may have 1 MiB on its way, all together 16 MiB.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// See [`STREAM_WINDOW`].
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Stands in for a request that could not be read, where one is recorded.
+pub(crate) fn unread() -> Request<Incoming> {
+    let mut request = Request::new(Incoming::Empty);
+    // What logs show for "none"; it is a token, so it is a method.
+    if let Ok(none) = Method::from_bytes(b"-") {
+        *request.method_mut() = none;
+    }
+    request
+}
+
+/// The settings for accepted connections, made once a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    http1: Http1,
+    http2: http2::Builder<IdleExec>,
+}
+
+/// What a stream may have on its way to us without being read.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// What all streams of a connection may have on their way to us. As much as all streams that a proxy opens on one
+/// connection: so streams that nobody reads, however many, never take the window from one that is read.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
+/// HBONE's rule: a proxy opens no more streams on one connection, whatever the peer allows.
+pub(crate) const MOST_STREAMS: u32 = 100;
+/// What a stream may have written that the peer has not taken from the socket.
+pub(crate) const SEND_BUFFER: usize = 64 << 10;
 /// A peer that vanished without a word is noticed by pings (HBONE's figures).
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
 /// See [`PING_EVERY`].
@@ -40,68 +71,55 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 impl Server {
     /// For these settings.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            // hyper's clock for heads also runs between requests, so it can't be the short one of `header_read`: that
-            // one bounds a connection's first head (see `http1`), and this one the later ones.
-            .header_read_timeout(settings.timeouts.header_read.max(KEEP_ALIVE))
-            .max_buf_size((settings.limits.head_bytes as usize).max(SMALLEST_BUFFER))
-            .half_close(true)
-            // The application's own date passes; a proxy adds none.
-            .auto_date_header(false);
-        let mut http2 = http2::Builder::new(LocalExec);
+        let http1 = Http1 {
+            limits: Limits::new(settings.limits.head_bytes as usize),
+            header_read: settings.timeouts.header_read,
+            idle: settings.timeouts.idle,
+        };
+        let mut http2 = http2::Builder::new(IdleExec::new(settings.timeouts.idle));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(settings.limits.streams)
             .max_header_list_size(settings.limits.head_bytes)
-            .max_send_buf_size(STREAM_WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
+            // The application's own date passes; a proxy adds none.
             .auto_date_header(false)
             .enable_connect_protocol();
-        Self { http1, http2, header_read: settings.timeouts.header_read }
+        Self { http1, http2 }
     }
 
-    /// HTTP/1 until the end, or until its client has not sent a first whole head in time.
-    pub(crate) async fn http1<I, S>(
+    /// HTTP/1 until the end.
+    pub(crate) async fn http1<S: Service>(
         &self,
-        io: I,
+        stream: TcpStream,
         service: S,
-        drained: impl Future<Output = ()>,
-    ) -> hyper::Result<()>
-    where
-        I: Read + Write + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
-        S::Future: 'static,
-    {
-        let progress = Rc::new(Progress::default());
-        let service = Counted { service, progress: progress.clone() };
-        let connection = pin!(self.http1.serve_connection(io, service).with_upgrades());
-        let drained =
-            until_drained(connection, drained, |connection| connection.graceful_shutdown(), &progress);
-        tokio::select! {
-            biased;
-            ended = drained => ended,
-            () = no_first_head(self.header_read, &progress) => Ok(()),
-        }
+        drained: impl Future<Output = ()> + Unpin,
+    ) {
+        self.http1.serve(stream, service, drained).await;
     }
 
-    /// HTTP/2 until the end.
+    /// HTTP/2 until the end, watched.
     pub(crate) async fn http2<I, S>(
         &self,
         io: I,
+        report: Report,
         service: S,
         drained: impl Future<Output = ()>,
     ) -> hyper::Result<()>
     where
-        I: Read + Write + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = std::convert::Infallible>,
-        S::Future: 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
+        S: Service,
     {
-        let mut connection = pin!(self.http2.serve_connection(io, service));
+        let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let answered = service.clone().answer(request.map(Incoming::Hyper));
+            async move { Ok::<_, Infallible>(answered.await) }
+        });
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
+        let mut connection = pin!(self.http2.serve_connection(io, answer));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended,
@@ -110,47 +128,3 @@ impl Server {
         connection.await
     }
 }
-
-async fn until_drained<C: Future<Output = hyper::Result<()>>>(
-    mut connection: Pin<&mut C>,
-    drained: impl Future<Output = ()>,
-    shut_down: impl FnOnce(Pin<&mut C>),
-    progress: &Progress,
-) -> hyper::Result<()> {
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = drained => {}
-    }
-    shut_down(connection.as_mut());
-    tokio::select! {
-        biased;
-        ended = connection => ended,
-        () = idle(progress) => Ok(()),
-    }
-}
-
-/// Ready when nothing has been answered for a while: what hyper still waits for is the rest of a head.
-async fn idle(progress: &Progress) {
-    loop {
-        tokio::time::sleep(REST_OF_A_HEAD).await;
-        if progress.is_idle() {
-            return;
-        }
-    }
-}
-
-/// Ready when the time for a first head is over and there was none.
-async fn no_first_head(time: Duration, progress: &Progress) {
-    tokio::time::sleep(time).await;
-    if progress.began() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// A draining connection that answers nothing is closed after so long; the last bytes of a response have left by then.
-const REST_OF_A_HEAD: Duration = Duration::from_secs(2);
-/// An HTTP/1 connection without a request is kept for so long: longer than clients keep theirs, so that they close first.
-const KEEP_ALIVE: Duration = Duration::from_secs(300);
-/// hyper refuses smaller read buffers.
-const SMALLEST_BUFFER: usize = 8192;

@@ -8,32 +8,56 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 
 use crate::http::body::ResponseBody;
 use crate::http::call::{Call, chain};
 use crate::http::headers::{self, WEFT_STATUS};
+use crate::http::incoming::Incoming;
 use crate::record::ResponseFlag;
 use crate::tcp::bytes::Bytes;
 use crate::tcp::copy::{Ended, Traffic, both_ways};
 use crate::worker::Guard;
 
-/// The endpoint's side of the switch.
+/// One side of the switch: a connection that carries something else when its last message is through.
 #[derive(Debug)]
-pub(crate) enum Endpoint {
-    /// Ready when hyper is done with HTTP on it.
-    Later(OnUpgrade),
+pub(crate) enum Switching {
+    /// hyper's.
+    Hyper(OnUpgrade),
+    /// A client's over HTTP/1.
+    Http1(oneshot::Receiver<Bytes>),
     /// Ready.
     Now(Bytes),
 }
 
-impl Endpoint {
-    async fn ready(self) -> hyper::Result<Bytes> {
+/// The switch did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotSwitched {
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    #[error("the client's connection ended")]
+    Ended(#[from] oneshot::error::RecvError),
+}
+
+impl Switching {
+    /// The client's side. The request must not be read after it.
+    pub(crate) fn of(request: &mut Request<Incoming>) -> Self {
+        match std::mem::replace(request.body_mut(), Incoming::Empty) {
+            Incoming::Switch(ready) => Self::Http1(ready),
+            body => {
+                *request.body_mut() = body;
+                Self::Hyper(hyper::upgrade::on(request))
+            }
+        }
+    }
+
+    async fn ready(self) -> Result<Bytes, NotSwitched> {
         match self {
-            Self::Later(upgrade) => Ok(Bytes::Stream(TokioIo::new(upgrade.await?))),
+            Self::Hyper(upgrade) => Ok(Bytes::Stream(TokioIo::new(upgrade.await?))),
+            Self::Http1(ready) => Ok(ready.await?),
             Self::Now(bytes) => Ok(bytes),
         }
     }
@@ -45,7 +69,7 @@ pub(crate) enum Answered {
     /// A response.
     Http(Response<ResponseBody>),
     /// The connection carries bytes after `response`.
-    Switched { response: Response<ResponseBody>, client: OnUpgrade, endpoint: Endpoint },
+    Switched { response: Response<ResponseBody>, client: Switching, endpoint: Switching },
 }
 
 /// Who asked for the switch.
@@ -64,7 +88,7 @@ pub(crate) fn answer(
     asker: Asker,
     token: &HeaderValue,
     mut response: Response<Incoming>,
-    client: OnUpgrade,
+    client: Switching,
 ) -> Answered {
     let status = response.status();
     let meant = response.headers().get(WEFT_STATUS).and_then(headers::number::<u16>);
@@ -82,7 +106,7 @@ pub(crate) fn answer(
         }
         return Answered::Http(response.map(ResponseBody::incoming));
     }
-    let endpoint = Endpoint::Later(hyper::upgrade::on(&mut response));
+    let endpoint = Switching::Hyper(hyper::upgrade::on(&mut response));
     let mut response = response.map(|_no_body| ResponseBody::empty());
     *response.status_mut() = StatusCode::OK;
     if asker == Asker::Http1 {
@@ -93,18 +117,18 @@ pub(crate) fn answer(
     Answered::Switched { response, client, endpoint }
 }
 
-/// Copies in a task of this worker. `client` becomes ready when hyper has sent the response.
+/// Copies in a task of this worker. `client` becomes ready when the response has been sent.
 pub(crate) fn splice(
-    client: OnUpgrade,
-    endpoint: Endpoint,
+    client: Switching,
+    endpoint: Switching,
     idle: Duration,
     call: Box<Call>,
     guard: Rc<Guard>,
 ) {
     tokio::task::spawn_local(async move {
         let _counted = guard;
-        let (mut client, mut endpoint) = match tokio::try_join!(client, endpoint.ready()) {
-            Ok((client, endpoint)) => (TokioIo::new(client), endpoint),
+        let (mut client, mut endpoint) = match tokio::try_join!(client.ready(), endpoint.ready()) {
+            Ok(both) => both,
             Err(error) => {
                 let detail = format!("the switch of protocols did not happen: {}", chain(&error));
                 call.ended_with(ResponseFlag::UpstreamConnectionTermination, detail);

@@ -7,13 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use ::http::{Response, Uri};
-use hyper::upgrade::OnUpgrade;
 use tokio::net::TcpStream;
 
 use crate::http::body::ResponseBody;
 use crate::http::call::Call;
 use crate::http::failure::Failure;
-use crate::http::upgrade::{Answered, Endpoint, finish};
+use crate::http::upgrade::{Answered, Switching, finish};
 use crate::inbound::{Connection, Port};
 use crate::record::{Reporter, ResponseFlag};
 use crate::tcp::bytes::{Bytes, reset};
@@ -24,7 +23,7 @@ pub(super) async fn tunnel(
     connection: &Connection,
     fixed: Option<Rc<Port>>,
     uri: &Uri,
-    client: OnUpgrade,
+    client: Switching,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     if fixed.is_some() {
@@ -35,7 +34,7 @@ pub(super) async fn tunnel(
     let port = reachable(connection, authority)?;
     let tcp = open(connection, &port, call).await?;
     let response = Response::new(ResponseBody::empty());
-    Ok(Answered::Switched { response, client, endpoint: Endpoint::Now(Bytes::Tcp(tcp)) })
+    Ok(Answered::Switched { response, client, endpoint: Switching::Now(Bytes::Tcp(tcp)) })
 }
 
 /// Relays a plaintext connection.

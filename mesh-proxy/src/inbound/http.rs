@@ -3,33 +3,63 @@
 //! The caller's proxy names the registered port in `weft-port`; a plaintext caller's port is the listener's. What reaches
 //! the application carries the caller's identity in `x-forwarded-client-cert` and nothing else of ours.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
-use hyper::body::Incoming;
+use weft_http::Refused;
 use weft_model::Protocol;
 
 use crate::http::body::ResponseBody;
 use crate::http::call::Call;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, WEFT_METHOD, WEFT_PORT, WEFT_PROTO, XFCC};
+use crate::http::incoming::Incoming;
 use crate::http::outgoing::{Dialect, Outgoing};
-use crate::http::replay::Replay;
+use crate::http::replay::{Broken, Replay};
 use crate::http::send::Ready;
-use crate::http::upgrade::{Answered, Asker, answer, splice};
+use crate::http::serve::{Service, unread};
+use crate::http::upgrade::{Answered, Asker, Switching, answer, splice};
 use crate::inbound::{Connection, Port, bytes};
 use crate::pool::Lease;
 use crate::record::{Record, Reporter, RequestProtocol, ResponseFlag};
 
-/// Serves one stream. `fixed` is the port of a plaintext listener. Never fails: hyper would say nothing to the caller.
+/// The streams of one connection. `fixed` is the port of a plaintext listener.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) connection: Rc<Connection>,
+    pub(super) fixed: Option<Rc<Port>>,
+}
+
+impl Service for Streams {
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> + 'static {
+        serve(self.connection, self.fixed, request)
+    }
+
+    fn refuse(&self, refused: Refused) -> Response<ResponseBody> {
+        let connection = &self.connection;
+        let record = record(connection, &unread(), Kind::Request, false);
+        let mut call = Call::new(connection.worker.ledger.clone(), record);
+        let failure = Failure::malformed(refused);
+        connection.worker.malformed(&failure, connection.peer);
+        call.failed(&failure);
+        let response = failure.to_stranger(false);
+        call.answered(response.status(), response.headers());
+        response.map(|body| body.with_call(call))
+    }
+
+    fn malformed(&self, refused: Refused) {
+        self.connection.worker.malformed(&Failure::malformed(refused), self.connection.peer);
+    }
+}
+
+/// Serves one stream.
 pub(super) async fn serve(
     connection: Rc<Connection>,
     fixed: Option<Rc<Port>>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> Response<ResponseBody> {
     let grpc = headers::is_grpc(request.headers());
     let kind = Kind::of(&request);
     let mut call = Call::new(connection.worker.ledger.clone(), record(&connection, &request, kind, grpc));
@@ -39,15 +69,16 @@ pub(super) async fn serve(
             call.answered(response.status(), response.headers());
             let idle = connection.worker.shared.settings.timeouts.idle;
             splice(client, endpoint, idle, call, connection.guard.clone());
-            return Ok(response);
+            return response;
         }
         Err(failure) => {
             call.failed(&failure);
+            connection.worker.malformed(&failure, connection.peer);
             if connection.caller.is_some() { failure.to_peer(grpc) } else { failure.to_stranger(grpc) }
         }
     };
     call.answered(answered.status(), answered.headers());
-    Ok(answered.map(|body| body.with_call(call)))
+    answered.map(|body| body.with_call(call))
 }
 
 /// What a stream is.
@@ -78,7 +109,8 @@ async fn respond(
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     connection.authorize()?;
-    let client = hyper::upgrade::on(&mut request);
+    call.admitted(connection.worker.admit(&connection.guard)?);
+    let client = Switching::of(&mut request);
     if kind == Kind::Bytes {
         // Boxed: every request's future would be as large.
         return Box::pin(bytes::tunnel(connection, fixed, request.uri(), client, call)).await;
@@ -125,7 +157,7 @@ fn outgoing(
     if let Some(xfcc) = &connection.xfcc {
         head.headers.insert(XFCC, xfcc.clone());
     }
-    let mut outgoing = Outgoing::new(head, "localhost")?;
+    let mut outgoing = Outgoing::new(head, "localhost").map_err(Failure::malformed)?;
     let asker = match (&told, outgoing.dialect) {
         (Some(_), _) => Asker::Proxy,
         (None, Dialect::Http1) => Asker::Http1,
@@ -167,6 +199,7 @@ async fn to_application(
         };
         match ready.send(request).await {
             Ok((mut response, held)) => {
+                headers::well_formed(&response)?;
                 call.holds(Lease { in_flight: None, connection: held });
                 headers::strip_hop_by_hop(response.headers_mut());
                 headers::strip_weft(response.headers_mut());
@@ -182,11 +215,14 @@ async fn to_application(
 }
 
 fn from_application(outgoing: &Outgoing, failure: Failure) -> Failure {
-    if outgoing.body.as_ref().is_some_and(Replay::is_broken) {
-        let detail = format!("the caller broke off its request; {}", failure.detail);
-        return Failure::new(ResponseFlag::DownstreamConnectionTermination, detail);
+    match outgoing.body.as_ref().and_then(Replay::broken) {
+        Some(Broken::Left) => {
+            let detail = format!("the caller broke off its request; {}", failure.detail);
+            Failure::new(ResponseFlag::DownstreamConnectionTermination, detail)
+        }
+        Some(Broken::Refused(refused)) => Failure::malformed(refused),
+        None => failure,
     }
-    failure
 }
 
 fn record(connection: &Connection, request: &Request<Incoming>, kind: Kind, grpc: bool) -> Record {

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::http::call::{Call, chain};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, bytes, http};
 use crate::record::{Record, Reporter, RequestProtocol};
 use crate::telemetry::Level;
@@ -22,9 +22,17 @@ use crate::worker::{Guard, Worker};
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usize) {
     let tracker = worker.inbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
-        serve(serving.clone(), index, stream, peer, guard)
-    })
+    let speaks_http1 = {
+        let inbound = worker.shared.settings.inbound.get(index);
+        inbound.is_some_and(|inbound| inbound.protocol == Protocol::Http1)
+    };
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || speaks_http1,
+        move |stream, peer, guard| serve(serving.clone(), index, stream, peer, guard),
+    )
     .await;
 }
 
@@ -44,21 +52,26 @@ async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: Socket
         guard: Rc::new(guard),
         worker: worker.clone(),
     });
-    match spoken(&worker, &port, &stream).await {
+    let spoken = tokio::select! {
+        biased;
+        spoken = spoken(&worker, &port, &stream) => spoken,
+        () = connection.guard.closed() => Ok(Spoken::Nothing),
+    };
+    match spoken {
         Ok(Spoken::Opaque | Spoken::Silent) if !port.protocol.is_http() => {
             let call = Call::new(worker.ledger.clone(), record(peer));
             bytes::relay(&connection, port, stream, call).await;
         }
         Ok(Spoken::Nothing | Spoken::Silent) => {}
         Ok(spoken) => {
-            let service =
-                service_fn(move |request| http::serve(connection.clone(), Some(port.clone()), request));
-            let ended = match spoken {
-                Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
-                _ => worker.server.http1(TokioIo::new(stream), service, closed).await,
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
+            let service = http::Streams { connection, fixed: Some(port) };
+            if spoken == Spoken::Http2 {
+                let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+                if let Err(error) = worker.server.http2(stream, report, service, closed).await {
+                    tracing::debug!(%peer, error = %chain(&error), "a plaintext caller's connection ended");
+                }
+            } else {
+                worker.server.http1(stream, service, closed).await;
             }
         }
         Err(error) => tracing::debug!(%peer, %error, "a connection broke before its first byte"),

@@ -9,22 +9,23 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ::http::HeaderValue;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use weft_http::http2::Side;
 use weft_identity::{ALPN_HBONE, ALPN_WEFT, ClientAuth, RefusalReason, peer_id, refusal_of_io};
 use weft_model::SpiffeId;
 
 use crate::authorize::Caller;
 use crate::http::call::chain;
+use crate::http::watched::Report;
 use crate::inbound::{Connection, Port, http};
 use crate::record::Reporter;
 use crate::shared::Shared;
-use crate::telemetry::Level;
+use crate::tcp::socket;
+use crate::telemetry::{Level, Refused};
 use crate::worker::{Guard, Worker};
 
 /// Accepts other proxies.
@@ -32,9 +33,13 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.inbound.clone();
     let acceptors = Rc::new(Acceptors::default());
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
-        serve(serving.clone(), acceptors.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || false,
+        move |stream, peer, guard| serve(serving.clone(), acceptors.clone(), stream, peer, guard),
+    )
     .await;
 }
 
@@ -47,7 +52,8 @@ async fn serve(
 ) {
     worker.shared.telemetry.rise(Level::TunnelConnections);
     let local = stream.local_addr().ok();
-    if let Some(secured) = secure(&worker.shared, &acceptors, stream, peer).await {
+    socket::give_up_unacknowledged(&stream);
+    if let Some(secured) = secure(&worker, &acceptors, stream, peer).await {
         let closed = guard.closed();
         let own = worker.own_id();
         let connection = Rc::new(Connection {
@@ -60,8 +66,9 @@ async fn serve(
             guard: Rc::new(guard),
             worker: worker.clone(),
         });
-        let service = service_fn(move |request| http::serve(connection.clone(), None, request));
-        if let Err(error) = worker.server.http2(TokioIo::new(secured.stream), service, closed).await {
+        let service = http::Streams { connection, fixed: None };
+        let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+        if let Err(error) = worker.server.http2(secured.stream, report, service, closed).await {
             tracing::debug!(%peer, error = %chain(&error), "a proxy's connection ended");
         }
     }
@@ -77,18 +84,32 @@ struct Secured {
 }
 
 async fn secure(
-    shared: &Shared,
+    worker: &Worker,
     acceptors: &Acceptors,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<Secured> {
+    let shared = &worker.shared;
     let acceptor = acceptors.current(shared)?;
+    let (handshake, gave_up) = worker.handshakes.begin(peer.ip());
+    if gave_up {
+        shared.telemetry.refused_by_limit(Refused::Handshakes);
+    }
     let limit = shared.settings.timeouts.handshake;
-    let Ok(handshake) = tokio::time::timeout(limit, acceptor.accept(stream)).await else {
+    let accepted = tokio::select! {
+        biased;
+        accepted = tokio::time::timeout(limit, acceptor.accept(stream)) => accepted,
+        () = handshake.given_up() => {
+            tracing::debug!(%peer, "a TLS handshake is given up for a newer one");
+            return None;
+        }
+    };
+    drop(handshake);
+    let Ok(accepted) = accepted else {
         tracing::debug!(%peer, ?limit, "no TLS handshake in time");
         return None;
     };
-    match handshake {
+    match accepted {
         Ok(stream) => identify(shared, stream, peer),
         Err(error) => {
             // A port scan or a health check that says nothing is no refusal.

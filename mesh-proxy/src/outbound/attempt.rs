@@ -4,11 +4,11 @@
 //! its application; and what may be repeated anyway (idempotent, no body) when the connection broke before the response.
 //! Each further attempt must be within the number of attempts and the retry budget.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Response;
-use hyper::body::Incoming;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Outcome};
@@ -16,11 +16,14 @@ use crate::balance::target::{Target, Via};
 use crate::http::call::Call;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, WEFT_UNSENT};
+use crate::http::incoming::Incoming;
 use crate::http::outgoing::{Dialect, Outgoing};
+use crate::http::replay::{Broken, Replay};
 use crate::http::send::Ready;
 use crate::pool::{Alpn, DialError, Hop, Lease, Purpose};
 use crate::record::ResponseFlag;
 use crate::telemetry::Count;
+use crate::vanish::Way;
 use crate::worker::{Worker, now};
 
 /// An attempt that failed.
@@ -92,12 +95,16 @@ async fn attempt(
         call.record.upstream = ready.peer.or_else(|| target.registered());
         let started = now();
         let request = ready.request(target, outgoing).map_err(not_sent)?;
-        let sending = ready.connection.send(request);
+        let mut sending = pin!(ready.connection.send(request));
+        // What may be sent twice does not wait for a host that is silent, if there is another.
+        let way = if outgoing.is_repeatable() { target.memory.way() } else { None };
+        let sending = unless_unheard(way, sending.as_mut(), || cluster.has_other(target, now()));
         let sent = match worker.shared.settings.timeouts.request {
             None => Ok(sending.await),
             // Boxed: who sets no limit, as is the default, has nothing to carry for it.
             Some(limit) => Box::pin(within(limit, sending)).await,
         };
+        let Some(sent) = sent.transpose() else { return Err(unheard(target)) };
         let (response, held) = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -126,6 +133,7 @@ async fn attempt(
 
 /// What was meant for the caller's proxy is read and removed.
 fn judge(target: &Target, mut response: Response<Incoming>) -> Result<Response<Incoming>, Failed> {
+    headers::well_formed(&response).map_err(|failure| Failed { failure, again: false, blame: true })?;
     let status = response.status();
     let failed = status.is_server_error() || headers::grpc_status(response.headers()).is_some();
     if failed && target.is_mtls() && response.headers().contains_key(WEFT_UNSENT) {
@@ -141,6 +149,31 @@ fn judge(target: &Target, mut response: Response<Incoming>) -> Result<Response<I
 /// A gateway's failure counts against the endpoint: something in front of the application, or a part of it, is down.
 fn outcome(response: &Response<Incoming>) -> Outcome {
     if matches!(response.status().as_u16(), 502..=504) { Outcome::Bad } else { Outcome::Good }
+}
+
+/// `None`: the way came into doubt, and there is another endpoint.
+async fn unless_unheard<F: Future + Unpin>(
+    way: Option<Rc<Way>>,
+    mut sending: F,
+    elsewhere: impl Fn() -> bool,
+) -> Option<F::Output> {
+    if let Some(way) = way {
+        tokio::select! {
+            biased;
+            sent = &mut sending => return Some(sent),
+            () = way.doubt() => {}
+        }
+        if elsewhere() {
+            return None;
+        }
+    }
+    Some(sending.await)
+}
+
+fn unheard(target: &Target) -> Failed {
+    let detail = format!("the host of {} acknowledges nothing", target.endpoint.id);
+    let failure = Failure::new(ResponseFlag::UpstreamConnectionTermination, detail);
+    Failed { failure, again: true, blame: false }
 }
 
 async fn within<F: Future>(limit: Duration, sending: F) -> Result<F::Output, Failure> {
@@ -190,7 +223,10 @@ async fn connection(
     outgoing: &Outgoing,
     fresh: bool,
 ) -> Result<Connected, Failed> {
-    let pool = target.pool.get_or_init(|| worker.pools.of(&hop(target)));
+    let pool = target.pool.get_or_init(|| {
+        target.memory.goes(worker.pools.watch(), &target.via);
+        worker.pools.of(&hop(target))
+    });
     let inside;
     let pool = match &target.via {
         Via::Plaintext { .. } => pool,
@@ -247,10 +283,13 @@ fn not_sent(failure: Failure) -> Failed {
 }
 
 fn broken(outgoing: &Outgoing, failure: Failure) -> Failed {
-    let client_left = outgoing.body.as_ref().is_some_and(|body| body.is_broken());
-    if client_left {
-        let detail = format!("the client broke off its request; {}", failure.detail);
-        return not_sent(Failure::new(ResponseFlag::DownstreamConnectionTermination, detail));
+    match outgoing.body.as_ref().and_then(Replay::broken) {
+        Some(Broken::Left) => {
+            let detail = format!("the client broke off its request; {}", failure.detail);
+            return not_sent(Failure::new(ResponseFlag::DownstreamConnectionTermination, detail));
+        }
+        Some(Broken::Refused(refused)) => return not_sent(Failure::malformed(refused)),
+        None => {}
     }
     Failed { again: failure.unsent || outgoing.is_repeatable(), blame: true, failure }
 }

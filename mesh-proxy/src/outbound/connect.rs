@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper::upgrade::OnUpgrade;
 
 use crate::balance::cluster::Cluster;
 use crate::balance::target::{Target, Via};
@@ -17,7 +16,7 @@ use crate::http::failure::Failure;
 use crate::http::headers;
 use crate::http::outgoing::Outgoing;
 use crate::http::send::Ready;
-use crate::http::upgrade::{Answered, Endpoint};
+use crate::http::upgrade::{Answered, Switching};
 use crate::outbound::http::Origin;
 use crate::outbound::tcp;
 use crate::pool::{Hop, Lease};
@@ -29,7 +28,7 @@ pub(super) async fn tunnel(
     origin: &Origin,
     cluster: &Rc<Cluster>,
     outgoing: &Outgoing,
-    client: OnUpgrade,
+    client: Switching,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     if origin.cluster.is_some() {
@@ -37,7 +36,7 @@ pub(super) async fn tunnel(
     }
     let bytes = tcp::open(&origin.worker, cluster, call).await?;
     let response = Response::new(ResponseBody::empty());
-    Ok(Answered::Switched { response, client, endpoint: Endpoint::Now(bytes) })
+    Ok(Answered::Switched { response, client, endpoint: Switching::Now(bytes) })
 }
 
 /// Passes the `CONNECT` on to the service. Not retried: what it opens is the service's business.
@@ -45,7 +44,7 @@ async fn through(
     origin: &Origin,
     cluster: &Rc<Cluster>,
     outgoing: &Outgoing,
-    client: OnUpgrade,
+    client: Switching,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
     cluster.requested(now());
@@ -64,7 +63,7 @@ async fn through(
     if response.status() != StatusCode::OK {
         return Ok(Answered::Http(response.map(ResponseBody::incoming)));
     }
-    let endpoint = Endpoint::Later(hyper::upgrade::on(&mut response));
+    let endpoint = Switching::Hyper(hyper::upgrade::on(&mut response));
     Ok(Answered::Switched { response: response.map(|_none| ResponseBody::empty()), client, endpoint })
 }
 

@@ -2,14 +2,13 @@
 //!
 //! Whatever happens the application gets a response, and telemetry gets one record at the response's true end.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
+use weft_http::Refused;
 
 use crate::balance::cluster::{Cluster, Wanted};
 use crate::demand::Answer;
@@ -17,9 +16,11 @@ use crate::http::body::ResponseBody;
 use crate::http::call::Call;
 use crate::http::failure::Failure;
 use crate::http::headers::{self, WEFT_STATUS};
+use crate::http::incoming::Incoming;
 use crate::http::outgoing::{Dialect, Outgoing};
 use crate::http::replay::Replay;
-use crate::http::upgrade::{Answered, Asker, answer, splice};
+use crate::http::serve::{Service, unread};
+use crate::http::upgrade::{Answered, Asker, Switching, answer, splice};
 use crate::outbound::{attempt, connect};
 use crate::record::{Record, Reporter, RequestProtocol, ResponseFlag};
 use crate::route;
@@ -47,11 +48,28 @@ impl Origin {
     }
 }
 
-/// Serves one request. Never fails: hyper would close the connection without a word.
-pub(super) async fn serve(
-    origin: Rc<Origin>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+impl Service for Rc<Origin> {
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<ResponseBody>> + 'static {
+        serve(self, request)
+    }
+
+    fn refuse(&self, refused: Refused) -> Response<ResponseBody> {
+        let mut call = Call::new(self.worker.ledger.clone(), record(self, &mut unread(), false));
+        let failure = Failure::malformed(refused);
+        self.worker.malformed(&failure, self.peer);
+        call.failed(&failure);
+        let response = failure.to_application(false);
+        call.answered(response.status(), response.headers());
+        response.map(|body| body.with_call(call))
+    }
+
+    fn malformed(&self, refused: Refused) {
+        self.worker.malformed(&Failure::malformed(refused), self.peer);
+    }
+}
+
+/// Serves one request.
+pub(super) async fn serve(origin: Rc<Origin>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let grpc = headers::is_grpc(request.headers());
     let mut call = Call::new(origin.worker.ledger.clone(), record(&origin, &mut request, grpc));
     let answered = match respond(&origin, request, &mut call).await {
@@ -60,15 +78,16 @@ pub(super) async fn serve(
             call.answered(response.status(), response.headers());
             let idle = origin.worker.shared.settings.timeouts.idle;
             splice(client, endpoint, idle, call, origin.guard.clone());
-            return Ok(response);
+            return response;
         }
         Err(failure) => {
             call.failed(&failure);
+            origin.worker.malformed(&failure, origin.peer);
             failure.to_application(grpc)
         }
     };
     call.answered(answered.status(), answered.headers());
-    Ok(answered.map(|body| body.with_call(call)))
+    answered.map(|body| body.with_call(call))
 }
 
 async fn respond(
@@ -76,12 +95,13 @@ async fn respond(
     mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Answered, Failure> {
-    let client = hyper::upgrade::on(&mut request);
+    call.admitted(origin.worker.admit(&origin.guard)?);
+    let client = Switching::of(&mut request);
     let (head, body) = request.into_parts();
     let plain_connect =
         head.method == Method::CONNECT && head.extensions.get::<hyper::ext::Protocol>().is_none();
     let fallback = origin.cluster.as_ref().map_or("", |cluster| cluster.wanted.service.name.as_str());
-    let mut outgoing = Outgoing::new(head, fallback)?;
+    let mut outgoing = Outgoing::new(head, fallback).map_err(Failure::malformed)?;
     let cluster = match &origin.cluster {
         Some(cluster) => cluster.clone(),
         None => by_host(&origin.worker, outgoing.authority())?,

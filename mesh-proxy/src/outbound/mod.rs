@@ -10,14 +10,15 @@ mod tcp;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use weft_http::http2::Side;
 use weft_model::Protocol;
 
 use crate::balance::cluster::{Cluster, Wanted};
 use crate::http::detect::{Spoken, detect};
+use crate::http::watched::Report;
 use crate::outbound::http::Origin;
 use crate::telemetry::Level;
 use crate::worker::{Guard, Worker};
@@ -32,9 +33,12 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
         plaintext: upstream.plaintext,
     };
     let cluster = worker.cluster(&wanted);
+    let expects = cluster.clone();
+    let speaks_http1 =
+        move || wanted.protocol.unwrap_or_else(|| expects.expected_protocol()) == Protocol::Http1;
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
+    crate::worker::accept(&worker, listener, tracker, speaks_http1, move |stream, peer, guard| {
         serve_upstream(serving.clone(), cluster.clone(), stream, peer, guard)
     })
     .await;
@@ -44,9 +48,13 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
 pub(crate) async fn accept_http(worker: Rc<Worker>, listener: TcpListener) {
     let tracker = worker.outbound.clone();
     let serving = worker.clone();
-    crate::worker::accept(&worker, listener, tracker, move |stream, peer, guard| {
-        serve_by_host(serving.clone(), stream, peer, guard)
-    })
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || true,
+        move |stream, peer, guard| serve_by_host(serving.clone(), stream, peer, guard),
+    )
     .await;
 }
 
@@ -63,7 +71,11 @@ async fn serve_upstream(
         Some(protocol) => protocol,
         None => {
             // Unknown services answer below, with a failure that says so.
-            let _answer = worker.find(&cluster).await;
+            tokio::select! {
+                biased;
+                _answer = worker.find(&cluster) => {}
+                () = guard.closed() => return,
+            }
             cluster.expected_protocol()
         }
     };
@@ -73,8 +85,7 @@ async fn serve_upstream(
         Protocol::Detect => timeouts.detect,
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => timeouts.header_read,
     };
-    let spoken = detect(&stream, wait).await;
-    match spoken {
+    match first_bytes(&stream, wait, &guard).await {
         Ok(Spoken::Opaque | Spoken::Silent) if protocol == Protocol::Detect => {
             tcp::relay(worker, cluster, stream, peer, guard).await
         }
@@ -86,9 +97,18 @@ async fn serve_upstream(
 
 async fn serve_by_host(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
     let _open = Open::new(&worker);
-    match detect(&stream, worker.shared.settings.timeouts.header_read).await {
+    match first_bytes(&stream, worker.shared.settings.timeouts.header_read, &guard).await {
         Ok(spoken) => serve_http(worker, None, spoken, stream, peer, guard).await,
         Err(error) => tracing::debug!(%error, %peer, "a connection broke before its first byte"),
+    }
+}
+
+/// What is spoken. A connection that is told to leave before it said anything has said nothing.
+async fn first_bytes(stream: &TcpStream, wait: Duration, guard: &Guard) -> std::io::Result<Spoken> {
+    tokio::select! {
+        biased;
+        spoken = detect(stream, wait) => spoken,
+        () = guard.closed() => Ok(Spoken::Nothing),
     }
 }
 
@@ -102,16 +122,18 @@ async fn serve_http(
 ) {
     let closed = guard.closed();
     let origin = Rc::new(Origin::new(worker.clone(), cluster, peer, guard));
-    let service = service_fn(move |request| http::serve(origin.clone(), request));
-    let ended = match spoken {
+    match spoken {
         // Who has something to ask has asked by now.
-        Spoken::Nothing | Spoken::Silent => return,
-        Spoken::Http2 => worker.server.http2(TokioIo::new(stream), service, closed).await,
-        // What is no HTTP either gets hyper's 400.
-        Spoken::Http1 | Spoken::Opaque => worker.server.http1(TokioIo::new(stream), service, closed).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %crate::http::call::chain(&error), "a caller's connection ended");
+        Spoken::Nothing | Spoken::Silent => {}
+        Spoken::Http2 => {
+            let report = Report::new(worker.shared.clone(), Side::Accepted, Some(peer));
+            if let Err(error) = worker.server.http2(stream, report, origin, closed).await {
+                let error = crate::http::call::chain(&error);
+                tracing::debug!(%peer, error, "a caller's connection ended");
+            }
+        }
+        // What is no HTTP either gets its 400.
+        Spoken::Http1 | Spoken::Opaque => worker.server.http1(stream, origin, closed).await,
     }
 }
 

@@ -103,10 +103,11 @@ pub(super) async fn open(worker: &Worker, cluster: &Cluster, call: &mut Call) ->
 
 async fn reach(worker: &Worker, target: &Target, call: &mut Call) -> Result<Bytes, DialError> {
     let in_flight = Some(target.start());
+    target.memory.goes(worker.pools.watch(), &target.via);
     let started = now();
     let bytes = match &target.via {
         Via::Plaintext { addresses } => {
-            let (tcp, peer) = worker.dialer.tcp(addresses).await?;
+            let (tcp, peer, _) = worker.dialer.endpoint(addresses).await?;
             call.record.upstream = Some(peer);
             call.holds(Lease { in_flight, connection: Held::Nothing });
             Bytes::Tcp(tcp)

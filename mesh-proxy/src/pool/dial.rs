@@ -14,15 +14,19 @@ use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use weft_http::http2::Side;
 use weft_model::SpiffeId;
 
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
-use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
+use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::gathered::Gathered;
+use crate::http::watched::{Report, Watched};
 use crate::pool::http1::Counted;
 use crate::pool::http2::{Alpn, Http2, Stream};
 use crate::pool::tls::Configs;
@@ -32,6 +36,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::tcp::socket;
 use crate::telemetry::{Count, Level};
+use crate::vanish::{FarStream, Line, Watch, Way};
 
 /// Why there is no connection. Cheap to clone: everybody who waited for it gets one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,6 +55,8 @@ pub(crate) enum DialKind {
     Connect,
     /// Not in time.
     Timeout,
+    /// The endpoint's host or port took no TCP connection. Others are preferred until it does.
+    Unreachable,
     /// One of the two sides did not accept the other's identity.
     Identity,
     /// Too many connections.
@@ -65,13 +72,14 @@ impl DialError {
 
     /// Whether the endpoint is to blame.
     pub(crate) fn is_endpoints_fault(&self) -> bool {
-        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow)
+        // Who is unreachable is avoided by what finds it again, not ejected for a time.
+        !matches!(self.kind, DialKind::NoCredentials | DialKind::Overflow | DialKind::Unreachable)
     }
 
     /// The failure of a request that needed the connection.
     pub(crate) fn failure(&self) -> Failure {
         let flag = match self.kind {
-            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout => {
+            DialKind::NoCredentials | DialKind::Connect | DialKind::Timeout | DialKind::Unreachable => {
                 ResponseFlag::UpstreamConnectionFailure
             }
             DialKind::Identity => ResponseFlag::UpstreamIdentity,
@@ -89,6 +97,7 @@ pub(crate) struct Dialer {
     http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
     tls: Configs,
+    watch: Rc<Watch>,
     /// For hops that go through a stream of another pool.
     pools: Weak<Pools>,
 }
@@ -105,10 +114,15 @@ impl Dialer {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(head)
-            .max_send_buf_size(STREAM_WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
-        Self { shared, http1, http2, tls: Configs::default(), pools }
+        let watch = Rc::new(Watch::new(shared.settings.timeouts.connect));
+        Self { shared, http1, http2, tls: Configs::default(), watch, pools }
+    }
+
+    pub(super) fn watch(&self) -> Rc<Watch> {
+        self.watch.clone()
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -128,7 +142,10 @@ impl Dialer {
         let guard = (counted, OpenConnection::new(&self.shared, &hop));
         match &hop {
             Hop::App(address) => self.http1_on(TokioIo::new(self.tcp(&[*address]).await?.0), guard).await,
-            Hop::Plain(addresses) => self.http1_on(TokioIo::new(self.tcp(addresses).await?.0), guard).await,
+            Hop::Plain(addresses) => {
+                let (tcp, _) = self.watched(addresses).await?;
+                self.http1_on(TokioIo::new(tcp), guard).await
+            }
             Hop::Inside { addresses, identity, authority } => {
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
                 self.http1_on(io, (guard, stream)).await
@@ -162,24 +179,26 @@ impl Dialer {
         match &hop {
             Hop::App(address) => {
                 let (tcp, peer) = self.tcp(&[*address]).await?;
-                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+                self.http2_on(tcp, (peer, None), Alpn::None, 0, guard).await
             }
             Hop::Plain(addresses) => {
-                let (tcp, peer) = self.tcp(addresses).await?;
-                self.http2_on(TokioIo::new(tcp), peer, Alpn::None, 0, guard).await
+                let (tcp, peer) = self.watched(addresses).await?;
+                let end = (peer, Some(tcp.line()));
+                self.http2_on(tcp, end, Alpn::None, 0, guard).await
             }
             Hop::Mesh { addresses, identity, .. } => {
-                let (tcp, peer) = self.tcp(addresses).await?;
+                let (tcp, peer) = self.watched(addresses).await?;
+                let end = (peer, Some(tcp.line()));
+                socket::give_up_unacknowledged(tcp.socket());
                 let connected = self.tls.connect(&self.shared, identity, tcp, peer).await;
                 let (tls, alpn, generation) = connected.inspect_err(|_| self.count_failure())?;
-                self.http2_on(TokioIo::new(tls), peer, alpn, generation, guard).await
+                self.http2_on(tls, end, alpn, generation, guard).await
             }
             Hop::Inside { addresses, identity, authority } => {
                 let generation = self.generation();
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                let connection =
-                    self.http2_on(io, stream.peer(), Alpn::None, generation, (guard, stream)).await?;
-                Ok(connection)
+                let end = (stream.peer(), stream.line());
+                self.http2_on(TokioIo::new(io), end, Alpn::None, generation, (guard, stream)).await
             }
         }
     }
@@ -187,14 +206,16 @@ impl Dialer {
     async fn http2_on<I>(
         &self,
         io: I,
-        peer: SocketAddr,
+        (peer, line): (SocketAddr, Option<Arc<Line>>),
         alpn: Alpn,
         generation: u64,
         guard: impl Sized + 'static,
     ) -> Result<Rc<Http2>, DialError>
     where
-        I: Read + Write + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
+        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
         let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
         let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
         let limit = peer_limit.clone();
@@ -218,17 +239,50 @@ impl Dialer {
             retires: now + self.settings().timeouts.connection_age.mul_f64(rand::random_range(0.8..1.2)),
             streams: Cell::new(0),
             used: Cell::new(now),
+            line,
         }))
     }
 
-    /// A plain TCP connection.
+    /// A TCP connection to an endpoint, under watch.
+    async fn watched(&self, addresses: &Rc<[SocketAddr]>) -> Result<(FarStream, SocketAddr), DialError> {
+        let (tcp, peer, way) = self.endpoint(addresses).await?;
+        Ok((self.watch.follow(tcp, &way), peer))
+    }
+
+    /// A TCP connection to an endpoint. A failure is held against the way to it.
+    pub(crate) async fn endpoint(
+        &self,
+        addresses: &Rc<[SocketAddr]>,
+    ) -> Result<(TcpStream, SocketAddr, Rc<Way>), DialError> {
+        let way = self.watch.way(addresses);
+        match self.tcp(addresses).await {
+            Ok((tcp, peer)) => {
+                way.heard();
+                socket::keep_alive(&tcp);
+                Ok((tcp, peer, way))
+            }
+            Err(error) => {
+                if way.unheard() {
+                    self.shared.telemetry.add(Count::Unheard, 1);
+                    tracing::warn!(%error, "an endpoint takes no connection: others are preferred");
+                }
+                Err(DialError { kind: DialKind::Unreachable, ..error })
+            }
+        }
+    }
+
+    /// A TCP connection, whose other end the kernel knows best: to the local application.
     pub(crate) async fn tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
         let connected = socket::connect(addresses, self.settings().timeouts.connect).await;
         self.shared.telemetry.add(Count::UpstreamConnects, 1);
         connected.map_err(|error| {
             self.count_failure();
-            let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-            let kind = if timed_out { DialKind::Timeout } else { DialKind::Connect };
+            let kind = match error.kind() {
+                std::io::ErrorKind::TimedOut => DialKind::Timeout,
+                // This process or host is out of files: not the endpoint's fault.
+                _ if out_of_files(&error) => DialKind::Overflow,
+                _ => DialKind::Connect,
+            };
             let tried: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             DialError::new(kind, &format!("connecting to {}: {error}", tried.join(", ")))
         })
@@ -298,6 +352,12 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.telemetry.fall(self.1);
     }
+}
+
+fn out_of_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|full| errno == Some(full.raw_os_error()))
 }
 
 fn broken(error: &hyper::Error) -> DialError {

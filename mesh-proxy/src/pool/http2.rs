@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -16,8 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::http::body::RequestBody;
+use crate::http::serve::MOST_STREAMS;
+use crate::pool::Pool;
 use crate::pool::dial::{DialError, DialKind};
-use crate::pool::{Hop, Pool, Purpose};
+use crate::vanish::Line;
 
 /// What the two ends agreed to put on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub(super) struct Http2 {
     pub(super) retires: Instant,
     pub(super) streams: Cell<usize>,
     pub(super) used: Cell<Instant>,
+    /// Of a connection to another host.
+    pub(super) line: Option<Arc<Line>>,
 }
 
 /// A place for one stream on a connection, until it is dropped.
@@ -57,13 +62,8 @@ pub(super) struct Open {
     dialing: RefCell<Option<Dialing>>,
 }
 
-/// HBONE's rule: no more streams on one connection, whatever the peer allows.
-const MOST_STREAMS: usize = 100;
 /// Connections that one request waits for: a burst fills the first and the second, and each takes a hundred.
 const MOST_ROUNDS: u32 = 4;
-/// Opaque streams on one connection: as many stream windows as fit into the connection's window, so that streams that
-/// nobody reads can't stop the others.
-const MOST_BYTE_STREAMS: usize = 16;
 
 impl Pool {
     /// A stream on an open connection, or on a new one.
@@ -98,25 +98,20 @@ impl Pool {
         let generation = self.dialer.generation();
         let mut connections = self.http2.connections.borrow_mut();
         connections.retain(|connection| connection.takes_streams(now, generation));
-        let most = self.most_streams();
-        let room = |connection: &&Rc<Http2>| connection.streams.get() < connection.limit(most) * 4 / 5;
+        let room = |connection: &&Rc<Http2>| {
+            !connection.is_doubted() && connection.streams.get() < connection.limit() * 4 / 5
+        };
         if let Some(connection) = connections.iter().find(room) {
             return Choice::Room(Stream::open(connection.clone()));
         }
         let can_dial = connections.len() < self.dialer.settings().limits.endpoint_connections;
-        let least = connections.iter().min_by_key(|connection| connection.streams.get());
-        match least.filter(|connection| connection.streams.get() < connection.limit(most)) {
+        // One whose other end is silent is better than none, and not as good as a new one.
+        let least = connections.iter().min_by_key(|one| (one.is_doubted(), one.streams.get()));
+        match least.filter(|connection| connection.streams.get() < connection.limit()) {
             Some(connection) if can_dial => Choice::LittleRoom(Stream::open(connection.clone())),
             Some(connection) => Choice::Room(Stream::open(connection.clone())),
             None if can_dial => Choice::Dial,
             None => Choice::Full,
-        }
-    }
-
-    fn most_streams(&self) -> usize {
-        match self.hop {
-            Hop::Mesh { purpose: Purpose::Bytes, .. } => MOST_BYTE_STREAMS,
-            _ => MOST_STREAMS,
         }
     }
 
@@ -157,8 +152,12 @@ impl Http2 {
         current && now < self.retires && !self.sender.is_closed()
     }
 
-    fn limit(&self, most: usize) -> usize {
-        self.peer_limit.get().clamp(1, most)
+    fn is_doubted(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.is_doubted())
+    }
+
+    fn limit(&self) -> usize {
+        self.peer_limit.get().clamp(1, MOST_STREAMS as usize)
     }
 }
 
@@ -176,6 +175,11 @@ impl Stream {
     /// The address at the other end.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.0.peer
+    }
+
+    /// The TCP connection beneath.
+    pub(super) fn line(&self) -> Option<Arc<Line>> {
+        self.0.line.clone()
     }
 
     /// A handle for sending.

@@ -23,6 +23,7 @@ pub(crate) use http1::Http1;
 pub(crate) use http2::{Alpn, Stream};
 
 use crate::balance::target::InFlight;
+use crate::vanish::Watch;
 
 /// How a peer is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,8 +38,7 @@ pub(crate) enum Hop {
     Inside { addresses: Rc<[SocketAddr]>, identity: SpiffeId, authority: SocketAddr },
 }
 
-/// What a connection between proxies carries. Apart, since a stalled opaque stream holds its part of the connection's
-/// window for as long as it likes.
+/// What a connection between proxies carries. Apart, so that requests do not wait behind bulk bytes in one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     /// Requests.
@@ -60,6 +60,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Pools {
     dialer: Rc<Dialer>,
+    watch: Rc<Watch>,
     pools: RefCell<HashMap<Hop, Rc<Pool>>>,
 }
 
@@ -88,7 +89,12 @@ pub(crate) enum Held {
 impl Pools {
     /// No connections yet.
     pub(crate) fn new(dialer: Rc<Dialer>) -> Self {
-        Self { dialer, pools: RefCell::default() }
+        Self { watch: dialer.watch(), dialer, pools: RefCell::default() }
+    }
+
+    /// What looks after the connections to endpoints.
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        &self.watch
     }
 
     /// What opens the connections.
@@ -113,8 +119,17 @@ impl Pools {
 
     /// Closes what is idle or old and forgets pools that nobody uses.
     pub(crate) fn sweep(&self, now: Instant) {
-        let idle = self.dialer.settings().timeouts.pool_idle;
+        self.close_unused(now, self.dialer.settings().timeouts.pool_idle);
+    }
+
+    /// Closes everything without a request.
+    pub(crate) fn shed(&self, now: Instant) {
+        self.close_unused(now, std::time::Duration::ZERO);
+    }
+
+    fn close_unused(&self, now: Instant, idle: std::time::Duration) {
         let generation = self.dialer.generation();
+        self.watch.sweep();
         self.pools.borrow_mut().retain(|_, pool| {
             let unused = Rc::strong_count(pool) == 1;
             pool.http1.sweep(now, idle);

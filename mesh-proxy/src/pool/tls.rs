@@ -13,7 +13,6 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncBufReadExt;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use weft_identity::{ALPN_HBONE, ALPN_WEFT, RefusalReason, refusal_of_io};
@@ -24,6 +23,7 @@ use crate::pool::dial::{DialError, DialKind};
 use crate::pool::http2::Alpn;
 use crate::record::Reporter;
 use crate::shared::Shared;
+use crate::vanish::FarStream;
 
 /// TLS settings by the expected peer, for the current generation of credentials.
 #[derive(Debug, Default)]
@@ -52,9 +52,9 @@ impl Configs {
         &self,
         shared: &Shared,
         expected: &SpiffeId,
-        tcp: TcpStream,
+        tcp: FarStream,
         peer: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, Alpn, u64), DialError> {
+    ) -> Result<(TlsStream<FarStream>, Alpn, u64), DialError> {
         let (config, generation) = self.get(shared, expected)?;
         let limit = shared.settings.timeouts.handshake;
         let secured = tokio::time::timeout(limit, secure(config, tcp)).await;
@@ -67,7 +67,7 @@ impl Configs {
     }
 }
 
-async fn secure(config: Arc<ClientConfig>, tcp: TcpStream) -> io::Result<(TlsStream<TcpStream>, Alpn)> {
+async fn secure(config: Arc<ClientConfig>, tcp: FarStream) -> io::Result<(TlsStream<FarStream>, Alpn)> {
     // Neither sent (no SNI) nor checked (the SPIFFE id is); rustls wants some name.
     let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
     let mut stream = TlsConnector::from(config).connect(name, tcp).await?;

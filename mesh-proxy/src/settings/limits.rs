@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use weft_model::Locality;
-use weft_process::settings::{duration, optional_duration};
+use weft_process::settings::{duration, optional_duration, optional_size};
 
 /// `[timeouts]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -56,7 +56,7 @@ pub(crate) struct RetrySettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OutlierSettings {
-    /// Failures in a row (no connection, reset, 502, 503, 504) that eject an endpoint. 0: never.
+    /// Failures in a row (no TLS, reset, 502, 503, 504) that eject an endpoint. 0: never.
     pub(crate) consecutive_failures: u32,
     /// For how long the first time; the n-th time n times as long.
     #[serde(deserialize_with = "duration")]
@@ -94,6 +94,13 @@ pub(crate) struct DrainSettings {
 pub(crate) struct LimitSettings {
     /// Open connections from callers and from the local application, a worker.
     pub(crate) connections: usize,
+    /// TLS handshakes of callers that are not finished, a worker.
+    pub(crate) handshakes: usize,
+    /// Requests in progress, a worker.
+    pub(crate) requests: usize,
+    /// Bytes of memory of the whole process. Absent: what its control groups allow, else 1 GiB.
+    #[serde(deserialize_with = "optional_size")]
+    pub(crate) memory: Option<u64>,
     /// Concurrent streams on one connection that is accepted.
     pub(crate) streams: u32,
     /// Bytes of a request's or response's head.
@@ -141,6 +148,9 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            handshakes: 2_048,
+            requests: 10_000,
+            memory: None,
             streams: 1_000,
             head_bytes: 64 * 1024,
             endpoint_connections: 1_024,

@@ -11,6 +11,9 @@ use weft_process::settings::InvalidSettings;
 use super::Settings;
 use crate::logging::LogLevel;
 
+/// Below this a proxy would shed load without having any.
+const LEAST_MEMORY: u64 = 32 << 20;
+
 /// Reads the settings: defaults, `file`, the environment, `flags` (`KEY=VALUE` each).
 pub(crate) fn load(file: Option<&Path>, flags: &[String]) -> Result<Settings, InvalidSettings> {
     let settings: Settings = weft_process::settings::load(file, "WEFT_PROXY_", flags)?;
@@ -43,6 +46,12 @@ impl Settings {
         check(self.timeouts.connect.is_zero(), "timeouts.connect: expected more than 0");
         check(self.timeouts.handshake.is_zero(), "timeouts.handshake: expected more than 0");
         check(self.limits.connections == 0, "limits.connections: expected at least 1");
+        check(self.limits.handshakes == 0, "limits.handshakes: expected at least 1");
+        check(self.limits.requests == 0, "limits.requests: expected at least 1");
+        check(
+            self.limits.memory.is_some_and(|memory| memory < LEAST_MEMORY),
+            "limits.memory: expected at least 32MiB, as a proxy without work holds a part of it",
+        );
         check(self.limits.streams == 0, "limits.streams: expected at least 1");
         check(self.limits.endpoint_connections == 0, "limits.endpoint_connections: expected at least 1");
         check(self.limits.head_bytes < 8192, "limits.head_bytes: expected at least 8192");

@@ -110,6 +110,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("drain.grace", "500ms", "new connections are still taken for so long after SIGTERM"),
     setting("drain.deadline", "30s", "what is not finished then is cut"),
     setting("limits.connections", "10000", "accepted connections, a worker"),
+    setting("limits.handshakes", "2048", "TLS handshakes of callers that are not finished, a worker"),
+    setting("limits.requests", "10000", "requests in progress, a worker"),
+    setting(
+        "limits.memory",
+        "of the control group, else 1GiB",
+        "memory of the process; load is shed from 80 % of it on",
+    ),
     setting("limits.streams", "1000", "concurrent streams on an accepted connection"),
     setting("limits.head_bytes", "65536", "bytes of a head"),
     setting("limits.endpoint_connections", "1024", "connections to one endpoint, a worker"),

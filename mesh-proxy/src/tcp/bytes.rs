@@ -1,6 +1,6 @@
-//! A connection that carries opaque bytes to an endpoint: TCP itself, or a stream of a tunnel.
+//! A connection to or from anybody: TCP itself, or a stream of a tunnel; with bytes that were read of it ahead.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,13 +14,30 @@ use tokio::net::TcpStream;
 pub(crate) enum Bytes {
     Tcp(TcpStream),
     Stream(TokioIo<Upgraded>),
+    /// The first bytes were read already.
+    Begun(bytes::Bytes, Box<Bytes>),
 }
 
 impl Bytes {
     /// The other side broke: an end without a reset would look like all there was. A stream of a tunnel has no such sign.
     pub(crate) fn reset(&self) {
-        if let Self::Tcp(stream) = self {
-            reset(stream);
+        match self {
+            Self::Tcp(stream) => reset(stream),
+            Self::Begun(_, rest) => rest.reset(),
+            Self::Stream(_) => {}
+        }
+    }
+
+    /// `io`, of which `first` was read ahead.
+    pub(crate) fn begun(first: bytes::Bytes, io: Self) -> Self {
+        if first.is_empty() { io } else { Self::Begun(first, Box::new(io)) }
+    }
+
+    /// Ready when reading may bring something, so that no buffer is needed before. Only TCP can tell.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Stream(_) | Self::Begun(..) => Poll::Ready(Ok(())),
         }
     }
 }
@@ -40,6 +57,12 @@ impl AsyncRead for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Begun(first, rest) if first.is_empty() => Pin::new(&mut **rest).poll_read(cx, buffer),
+            Self::Begun(first, _) => {
+                let length = first.len().min(buffer.remaining());
+                buffer.put_slice(&first.split_to(length));
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -49,6 +72,27 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Stream(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Stream(stream) => stream.is_write_vectored(),
+            Self::Begun(_, rest) => rest.is_write_vectored(),
         }
     }
 
@@ -56,6 +100,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Begun(_, rest) => Pin::new(&mut **rest).poll_flush(cx),
         }
     }
 
@@ -63,6 +108,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Begun(_, rest) => Pin::new(&mut **rest).poll_shutdown(cx),
         }
     }
 }

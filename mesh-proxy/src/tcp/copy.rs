@@ -4,11 +4,14 @@
 //! goes, so that a connection that breaks has its bytes on record. Nothing for the idle time-out ends it; the clock is
 //! looked at by a coarse timer, not set anew with each byte.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 /// What went through, also while it is still going on.
@@ -33,8 +36,13 @@ pub(crate) enum Ended {
     Endpoint(io::Error),
 }
 
-/// One direction's buffer: a TLS record is at most 16 KiB, and larger reads save calls on bulk.
+/// What one read takes at most: a TLS record is at most 16 KiB, and larger reads save calls on bulk.
 const BUFFER: usize = 32 * 1024;
+
+thread_local! {
+    /// Where reads of this thread land: a connection that waits for bytes holds no buffer for them.
+    static LANDING: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
 
 /// Copies until the end.
 pub(crate) async fn both_ways<C, E>(
@@ -93,19 +101,26 @@ async fn one_way(
     count: &Cell<u64>,
     last: &Cell<Instant>,
 ) -> Result<(), Side> {
-    let mut buffer = vec![0u8; BUFFER];
     loop {
-        let read = reader.read(&mut buffer).await.map_err(Side::Reader)?;
+        let bytes = poll_fn(|cx| land(Pin::new(&mut reader), cx)).await.map_err(Side::Reader)?;
         last.set(Instant::now());
-        if read == 0 {
+        if bytes.is_empty() {
             return writer.shutdown().await.map_err(Side::Writer);
         }
-        writer.write_all(buffer.get(..read).unwrap_or_default()).await.map_err(Side::Writer)?;
+        writer.write_all(&bytes).await.map_err(Side::Writer)?;
         // TLS keeps what the socket did not take.
         writer.flush().await.map_err(Side::Writer)?;
-        count.set(count.get().saturating_add(read as u64));
+        count.set(count.get().saturating_add(bytes.len() as u64));
         last.set(Instant::now());
     }
+}
+
+/// What there is to read, as a copy of its own; nothing at the end.
+fn land(reader: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    LANDING.with_borrow_mut(|landing| {
+        let mut buffer = ReadBuf::new(landing);
+        reader.poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().to_vec())
+    })
 }
 
 async fn idle_for(idle: Duration, last: &Cell<Instant>) {
@@ -120,7 +135,7 @@ async fn idle_for(idle: Duration, last: &Cell<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use weft_http::Malformed;
 use weft_identity::RefusalReason;
 
 use crate::record::Reporter;
@@ -19,12 +20,31 @@ pub(crate) enum Count {
     RetriesRefused,
     /// Endpoints ejected.
     Ejections,
-    /// Connections or requests refused because of a limit.
-    LimitRefusals,
+    /// Connections without a request that were closed to make room or to free memory.
+    IdleClosed,
     /// Connections that this proxy opened to endpoints or to the local application.
     UpstreamConnects,
     /// Such connections that failed.
     UpstreamConnectFailures,
+    /// Endpoints that took no connection or whose host stopped acknowledging.
+    Unheard,
+}
+
+/// What was refused, and the limit that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// A connection; `limits.connections`.
+    Connections,
+    /// A connection; the limit on open files.
+    Files,
+    /// A connection; `limits.memory`.
+    ConnectionMemory,
+    /// A handshake was given up for another one; `limits.handshakes`.
+    Handshakes,
+    /// A request; `limits.requests`.
+    Requests,
+    /// A request; `limits.memory`.
+    RequestMemory,
 }
 
 /// What goes up and down.
@@ -48,14 +68,14 @@ pub(crate) enum Level {
 
 impl Count {
     /// All, with name and help, in the order of the enum.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 6] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::Retries, "weft_retries_total", "Attempts beyond the first."),
         (Self::RetriesRefused, "weft_retries_refused_total", "Retries that the retry budget did not allow."),
         (Self::Ejections, "weft_ejections_total", "Endpoints that were ejected for failing."),
         (
-            Self::LimitRefusals,
-            "weft_limit_refusals_total",
-            "Connections or requests that were refused because a limit was reached.",
+            Self::IdleClosed,
+            "weft_idle_closed_total",
+            "Connections without a request that were closed while memory was short.",
         ),
         (
             Self::UpstreamConnects,
@@ -67,6 +87,19 @@ impl Count {
             "weft_upstream_connect_failures_total",
             "Connections to endpoints or the local application that failed.",
         ),
+        (Self::Unheard, "weft_unheard_total", "Times that an endpoint was not heard any more."),
+    ];
+}
+
+impl Refused {
+    /// All, in the order of the enum: what, and by which limit.
+    pub(super) const ALL: [(Self, &'static str, &'static str); 6] = [
+        (Self::Connections, "connection", "connections"),
+        (Self::Files, "connection", "files"),
+        (Self::ConnectionMemory, "connection", "memory"),
+        (Self::Handshakes, "handshake", "handshakes"),
+        (Self::Requests, "request", "requests"),
+        (Self::RequestMemory, "request", "memory"),
     ];
 }
 
@@ -83,7 +116,11 @@ impl Level {
         (Self::UpstreamConnections, "weft_upstream_connections", "Open connections to endpoints."),
         (Self::AppConnections, "weft_app_connections", "Open connections to the local application."),
         (Self::Active, "weft_active", "Requests and TCP connections in progress."),
-        (Self::Ejected, "weft_ejected_endpoints", "Endpoints that are ejected now, summed over the workers."),
+        (
+            Self::Ejected,
+            "weft_ejected_endpoints",
+            "Endpoints that are ejected or not heard now, summed over the workers.",
+        ),
     ];
 }
 
@@ -92,8 +129,39 @@ impl Level {
 pub(super) struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     levels: [AtomicI64; Level::ALL.len()],
+    by_limit: [AtomicU64; Refused::ALL.len()],
     /// Handshakes are rare and refused ones rarer; a lock is cheap enough.
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    malformed: [PerKind; 2],
+}
+
+/// One counter for each [`Malformed`].
+#[derive(Debug)]
+struct PerKind(Box<[AtomicU64]>);
+
+impl Default for PerKind {
+    fn default() -> Self {
+        Self(Malformed::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+/// Which messages were malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Of a caller.
+    Request,
+    /// Of an endpoint or of the local application.
+    Response,
+}
+
+impl Message {
+    /// In the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
 }
 
 impl Counters {
@@ -109,9 +177,33 @@ impl Counters {
         }
     }
 
+    pub(super) fn refused_by_limit(&self, refused: Refused) {
+        if let Some(cell) = self.by_limit.get(refused as usize) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn by_limit(&self, refused: Refused) -> u64 {
+        self.by_limit.get(refused as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
     pub(super) fn refused(&self, reporter: Reporter, reason: RefusalReason) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.entry((reporter.as_str(), reason.as_str())).or_default() += 1;
+    }
+
+    pub(super) fn malformed(&self, message: Message, kind: Malformed) {
+        if let Some(cell) = self.malformed.get(message as usize).and_then(|per| per.0.get(kind as usize)) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The kinds that occurred, each with its number.
+    pub(super) fn malformed_of(&self, message: Message) -> impl Iterator<Item = (Malformed, u64)> {
+        let cells = self.malformed.get(message as usize).map(|per| &*per.0).unwrap_or_default();
+        let counted =
+            Malformed::ALL.iter().zip(cells).map(|(kind, cell)| (*kind, cell.load(Ordering::Relaxed)));
+        counted.filter(|(_, n)| *n > 0)
     }
 
     pub(super) fn count(&self, count: Count) -> u64 {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Count, Counters, Level};
+use super::counters::{Count, Counters, Level, Message, Refused};
 use super::series::{BUCKETS, Cell, Histogram, SeriesTable};
 use crate::record::RequestProtocol;
 
@@ -23,7 +23,12 @@ pub(crate) struct Observed {
     pub(crate) ready: bool,
     pub(crate) draining: bool,
     pub(crate) svid_failures: u64,
+    pub(crate) overload: u8,
+    pub(crate) memory: u64,
+    pub(crate) memory_limit: u64,
     pub(crate) version: &'static str,
+    /// Tasks that have not ended, by runtime.
+    pub(crate) tasks: Vec<(String, usize)>,
 }
 
 /// A metric, as the documentation lists it.
@@ -59,8 +64,30 @@ const TRAFFIC: [Metric; 8] = [
 ];
 
 /// Metrics of the process.
-const PROCESS: [Metric; 11] = [
+const PROCESS: [Metric; 18] = [
+    metric(
+        "weft_limit_refusals_total",
+        "counter",
+        "Connections, handshakes and requests that were refused because a limit was reached, by the limit.",
+    ),
+    metric(
+        "weft_overload_level",
+        "gauge",
+        "0; 1 while new connections are refused; 2 while requests are too.",
+    ),
+    metric("weft_memory_bytes", "gauge", "Memory that the process holds."),
+    metric("weft_memory_limit_bytes", "gauge", "The limit that load is shed by."),
     metric("weft_handshakes_refused_total", "counter", "TLS handshakes that failed, by the reason."),
+    metric(
+        "weft_malformed_requests_total",
+        "counter",
+        "Requests that were refused as malformed, by the kind.",
+    ),
+    metric(
+        "weft_malformed_responses_total",
+        "counter",
+        "Responses that were refused as malformed, by the kind.",
+    ),
     metric(
         "weft_access_log_dropped_total",
         "counter",
@@ -82,6 +109,7 @@ const PROCESS: [Metric; 11] = [
     ),
     metric("weft_ready", "gauge", "1 while ready."),
     metric("weft_draining", "gauge", "1 while draining."),
+    metric("weft_tasks", "gauge", "Tasks that have not ended, by runtime: one that only grows is a leak."),
     metric("weft_build_info", "gauge", "1; the label is the version."),
 ];
 
@@ -119,6 +147,19 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
             }
             return;
         }
+        "weft_malformed_requests_total" => return malformed(out, name, counters, Message::Request),
+        "weft_malformed_responses_total" => return malformed(out, name, counters, Message::Response),
+        "weft_limit_refusals_total" => {
+            for (refused, of, limit) in Refused::ALL {
+                let labels = format!("of=\"{of}\",limit=\"{limit}\"");
+                line(out, name, &labels, &counters.by_limit(refused));
+            }
+            return;
+        }
+        "weft_tasks" => {
+            let tasks = observed.tasks.iter();
+            return tasks.for_each(|(runtime, n)| line(out, name, &format!("runtime=\"{runtime}\""), n));
+        }
         "weft_build_info" => return line(out, name, &format!("version=\"{}\"", observed.version), &1),
         "weft_access_log_dropped_total" => dropped,
         "weft_svid_expires_seconds" => observed.svid_left.unwrap_or_default().as_secs(),
@@ -129,9 +170,18 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
         "weft_services_on_demand" => observed.services_on_demand as u64,
         "weft_ready" => observed.ready.into(),
         "weft_draining" => observed.draining.into(),
+        "weft_overload_level" => observed.overload.into(),
+        "weft_memory_bytes" => observed.memory,
+        "weft_memory_limit_bytes" => observed.memory_limit,
         _ => return,
     };
     line(out, name, "", &value);
+}
+
+fn malformed(out: &mut String, name: &str, counters: &Counters, message: Message) {
+    for (kind, n) in counters.malformed_of(message) {
+        line(out, name, &format!("kind=\"{}\"", kind.as_str()), &n);
+    }
 }
 
 /// One label set, as text, with the cells of all threads.

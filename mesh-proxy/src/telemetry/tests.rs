@@ -153,6 +153,7 @@ fn every_line_belongs_to_a_metric_of_the_table_and_every_metric_has_its_type() {
         "127.0.0.1:1".parse().unwrap(),
         &"x",
     );
+    telemetry.malformed(Message::Request, Malformed::Chunk, None, "x");
     telemetry.rise(Level::Active);
     let text = telemetry.exposition(&Observed { version: "1.0", ..Observed::default() });
     let table = metrics();
@@ -170,6 +171,7 @@ fn every_line_belongs_to_a_metric_of_the_table_and_every_metric_has_its_type() {
             "weft_handshakes_refused_total{reporter=\"destination\",reason=\"no_certificate\"} 1\n"
         )
     );
+    assert!(text.contains("weft_malformed_requests_total{kind=\"chunk\"} 1\n"));
     assert!(text.contains("weft_active 1\n"));
 }
 

@@ -10,6 +10,8 @@ mod client;
 mod convert;
 mod endpoints;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod index;
 mod settings;
 #[cfg(feature = "testkit")]

@@ -1,5 +1,8 @@
 //! The Reset guard: a listing that loses most of a registry at once is believed only when it is read twice.
 //!
+//! One that loses all of it is doubted for longer: nobody removes everything, and a source that was emptied fills again
+//! bit by bit, as whoever is registered there says so anew. While some come back, the others are waited for.
+//!
 //! Sources lie in this way: a server restored from an old snapshot, a replica that just started, a token that lost
 //! rights. Pure: `now` is passed in. It keeps the keys that the registry holds, and which services they belong to, since
 //! that is what a `Reset`'s scope is measured against. What users remove one by one (`Remove`) is never held.
@@ -19,11 +22,18 @@ pub struct GuardSettings {
     pub fraction: f64,
     /// A second read at least this much later confirms it.
     pub confirm_after: Duration,
+    /// The same where nothing at all is left.
+    pub confirm_empty_after: Duration,
 }
 
 impl Default for GuardSettings {
     fn default() -> Self {
-        Self { enabled: true, fraction: 0.5, confirm_after: Duration::from_secs(30) }
+        Self {
+            enabled: true,
+            fraction: 0.5,
+            confirm_after: Duration::from_secs(30),
+            confirm_empty_after: Duration::from_secs(600),
+        }
     }
 }
 
@@ -79,6 +89,11 @@ impl Guard {
     pub fn judge(&mut self, event: RegistryEvent, now: Instant) -> Verdict {
         let before = self.missing.len();
         let mut newly_held = false;
+        if let RegistryEvent::Upsert(entries) | RegistryEvent::Reset { entries, .. } = &event
+            && entries.iter().any(|entry| self.missing.contains_key(&entry.key()))
+        {
+            self.missing.values_mut().for_each(|since| *since = now);
+        }
         let events = match event {
             RegistryEvent::Upsert(entries) => {
                 entries.iter().for_each(|entry| self.take(entry));
@@ -124,25 +139,32 @@ impl Guard {
             lost.into_iter().partition(|key| self.is_confirmed(key, now));
         entries.iter().for_each(|entry| self.take(entry));
         confirmed.iter().for_each(|key| self.drop_key(key));
-        if !self.is_too_much(&doubtful, had) {
-            doubtful.iter().for_each(|key| self.drop_key(key));
+        let too_much = self.is_too_much(&doubtful, had);
+        let (held, mut dropped): (Vec<_>, Vec<_>) =
+            doubtful.into_iter().partition(|key| too_much || self.missing.contains_key(key));
+        dropped.iter().for_each(|key| self.drop_key(key));
+        if held.is_empty() {
             return (vec![RegistryEvent::Reset { scope, entries }], false);
         }
         let mut newly_held = false;
-        for key in doubtful {
+        for key in held {
             newly_held |=
                 self.missing.insert(key.clone(), self.missing.get(&key).copied().unwrap_or(now)).is_none();
         }
         let mut events = vec![RegistryEvent::Upsert(entries)];
-        if !confirmed.is_empty() {
-            events.push(RegistryEvent::Remove(confirmed));
+        dropped.extend(confirmed);
+        if !dropped.is_empty() {
+            events.push(RegistryEvent::Remove(dropped));
         }
         (events, newly_held)
     }
 
     /// Whether this read of a held key's absence comes late enough after the first.
     fn is_confirmed(&self, key: &EntryKey, now: Instant) -> bool {
-        self.missing.get(key).is_some_and(|since| now >= *since + self.settings.confirm_after)
+        let (missing, all) = self.held_back();
+        let GuardSettings { confirm_after, confirm_empty_after, .. } = self.settings;
+        let after = if missing == all { confirm_empty_after.max(confirm_after) } else { confirm_after };
+        self.missing.get(key).is_some_and(|since| now >= *since + after)
     }
 
     /// Whether losing `doubtful`, of `had` workloads, is more than is believed at once.

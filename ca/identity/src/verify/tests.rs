@@ -142,3 +142,15 @@ fn ca(id: &str, constraints: BasicConstraints) -> CertificateParams {
     params.subject_alt_names = vec![uri(id)];
     params
 }
+
+#[test]
+fn a_chain_longer_than_any_real_one_is_refused_before_a_signature_of_it_is_checked() {
+    let authority = TestAuthority::new("weft.test");
+    let mut chain = authority.svid("/ns/shop/sa/web").chain().to_vec();
+    let filler = TestAuthority::new("filler.test").bundle().roots.remove(0);
+    chain.resize(LONGEST_CHAIN, filler.clone());
+    assert!(verify(&chain, &authority.bundles(), at(0)).is_ok());
+    chain.push(filler);
+    let (reason, error) = refused(&chain, &authority.bundles(), at(0));
+    assert_eq!((reason, error), (RefusalReason::InvalidChain, VerifyError::ChainTooLong { count: 9 }));
+}

@@ -100,8 +100,9 @@ fn a_leaf_keeps_the_profile_and_a_day_with_a_back_dated_start() {
 fn root_and_issuing_certificate_are_limited_in_length_and_life() {
     let place = Place::new();
     let authority = place.open().unwrap();
-    let issuing = authority.issuing.load_full();
-    for (certificate, path_length, days) in [(&authority.roots[0], 1, 3650), (&issuing.chain[0], 0, 365)] {
+    let keys = authority.keys.load_full();
+    let issuing = &keys.issuing;
+    for (certificate, path_length, days) in [(&keys.roots[0], 1, 3650), (&issuing.chain[0], 0, 365)] {
         let (not_before, not_after) = life(certificate).unwrap();
         assert_eq!(not_after.duration_since(not_before).unwrap().as_secs() / 86_400, days);
         let (_, certificate) = X509Certificate::from_der(certificate).unwrap();
@@ -120,11 +121,11 @@ fn root_and_issuing_certificate_are_limited_in_length_and_life() {
 fn a_restart_keeps_the_keys() {
     let place = Place::new();
     let first = place.open().unwrap();
-    let (pin, issuing) = (first.root_pin(), first.issuing.load().chain.clone());
+    let (pin, issuing) = (first.root_pin(), first.keys.load().issuing.chain.clone());
     drop(first);
     let again = place.open().unwrap();
     assert_eq!(again.root_pin(), pin);
-    assert_eq!(again.issuing.load().chain, issuing);
+    assert_eq!(again.keys.load().issuing.chain, issuing);
 }
 
 #[test]
@@ -240,7 +241,11 @@ fn the_issuing_certificate_is_renewed_when_a_third_is_left_under_the_same_root()
     assert_eq!(accepted(&authority, &new.chain, later), Ok(id("/a")));
     assert_eq!(accepted(&authority, &old.chain, start), Ok(id("/a")), "the old one is still trusted");
     drop(authority);
-    assert_eq!(place.open_at(later).unwrap().issuing.load().chain[0], new.chain[1], "it was not written");
+    assert_eq!(
+        place.open_at(later).unwrap().keys.load().issuing.chain[0],
+        new.chain[1],
+        "it was not written"
+    );
 }
 
 #[test]
@@ -352,5 +357,85 @@ mod own_pem {
 
     fn pki_other() -> Pki {
         pki()
+    }
+}
+
+mod rotation {
+    use super::*;
+    use crate::rotation::RotationPhase;
+
+    fn verifies(svid: &Svid, bundle: &TrustBundle) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let bundles = weft_identity::TrustBundles::from_iter([bundle.clone()]);
+        weft_identity::verify(svid.chain(), &bundles, UnixTime::since_unix_epoch(now)).is_ok()
+    }
+
+    fn own(authority: &Authority) -> Svid {
+        authority.issue_own(CONTROL_PLANE_PATH, SystemTime::now()).unwrap()
+    }
+
+    #[test]
+    fn each_phase_trusts_and_signs_as_it_says_and_survives_a_restart() {
+        let place = Place::new();
+        let now = SystemTime::now();
+        let first = place.open().unwrap();
+        let (old_pin, old_leaf, old_bundle) = (first.root_pin(), own(&first), first.bundle());
+
+        first.announce_root(now).unwrap().unwrap();
+        assert!(first.announce_root(now).unwrap().is_none(), "a second one was begun");
+        let both = first.bundle();
+        assert_eq!((both.roots.len(), first.root_pin()), (2, old_pin));
+        drop(first);
+        let again = place.open().unwrap();
+        assert_eq!(again.rotation().unwrap().phase, RotationPhase::Announced);
+        assert_eq!((again.bundle(), again.root_pin()), (both.clone(), old_pin));
+        assert!(verifies(&own(&again), &old_bundle), "a leaf that not all can verify");
+
+        again.switch_root(now).unwrap();
+        let new_pin = again.root_pin();
+        assert!(new_pin != old_pin && again.bundle() == both);
+        drop(again);
+        let again = place.open().unwrap();
+        assert_eq!((again.rotation().unwrap().phase, again.root_pin()), (RotationPhase::Switched, new_pin));
+        let new_leaf = own(&again);
+        assert!(
+            verifies(&new_leaf, &both) && verifies(&old_leaf, &both) && !verifies(&new_leaf, &old_bundle)
+        );
+
+        again.retire_root(now).unwrap();
+        assert_eq!((again.rotation(), again.bundle().roots.len(), again.root_pin()), (None, 1, new_pin));
+        assert!(verifies(&new_leaf, &again.bundle()) && !verifies(&old_leaf, &again.bundle()));
+        drop(again);
+        let again = place.open().unwrap();
+        assert_eq!((again.rotation(), again.root_pin()), (None, new_pin));
+        again.announce_root(now).unwrap().expect("the next one can begin");
+    }
+
+    #[test]
+    fn a_crash_while_the_old_pair_is_replaced_is_finished_at_the_next_start() {
+        let place = Place::new();
+        let authority = place.open().unwrap();
+        authority.announce_root(SystemTime::now()).unwrap();
+        authority.switch_root(SystemTime::now()).unwrap();
+        let pin = authority.root_pin();
+        drop(authority);
+        // As if it had ended after the first of two renames.
+        let said = std::fs::read_to_string(place.file("rotation.json")).unwrap();
+        std::fs::write(place.file("rotation.json"), said.replace("switched", "retired")).unwrap();
+        std::fs::rename(place.file("next/root.pem"), place.file("root.pem")).unwrap();
+        let again = place.open().unwrap();
+        assert_eq!((again.root_pin(), again.rotation(), again.bundle().roots.len()), (pin, None, 1));
+    }
+
+    #[test]
+    fn a_lost_new_root_is_not_made_anew() {
+        let place = Place::new();
+        let authority = place.open().unwrap();
+        authority.announce_root(SystemTime::now()).unwrap();
+        drop(authority);
+        std::fs::remove_file(place.file("next/root.pem")).unwrap();
+        std::fs::remove_file(place.file("next/issuing.pem")).unwrap();
+        let error = place.open().unwrap_err().to_string();
+        assert!(error.contains("next/root.pem"), "{error}");
     }
 }

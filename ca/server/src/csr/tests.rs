@@ -59,7 +59,6 @@ fn a_request_that_names_another_id_is_refused_and_the_same_or_none_is_not() {
     let other = "spiffe://weft.test/ns/shop/sa/admin";
     let refused = Err(InvalidCsr::OtherId { asked: other.to_owned(), attested: id() });
     assert_eq!(named(&[other]), refused);
-    assert_eq!(named(&[ID, other]), refused);
 }
 
 #[test]
@@ -67,11 +66,42 @@ fn everything_else_that_a_request_wishes_is_ignored() {
     let key = KeyPair::generate().unwrap();
     let csr = Csr::from_der(&request(&key, |params| {
         params.distinguished_name.push(DnType::CommonName, "root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.subject_alt_names = vec![SanType::DnsName("bank.test".try_into().unwrap())];
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
         params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![4, 1, 0]));
     }));
     assert_eq!(csr.unwrap().check_id(&id()), Ok(()));
+}
+
+#[test]
+fn a_request_for_more_than_an_svid_is_refused_with_what_it_asks_for() {
+    let uri = |text: &str| SanType::URI(text.try_into().unwrap());
+    let names = |names: Vec<SanType>| {
+        Box::new(move |params: &mut CertificateParams| params.subject_alt_names = names)
+            as Box<dyn FnOnce(&mut CertificateParams)>
+    };
+    let rows = [
+        (names(vec![SanType::DnsName("bank.test".try_into().unwrap())]), "a DNS name"),
+        (names(vec![uri(ID), SanType::DnsName("bank.test".try_into().unwrap())]), "a DNS name"),
+        (names(vec![SanType::IpAddress([10, 0, 0, 1].into())]), "an IP address"),
+        (names(vec![SanType::Rfc822Name("a@bank.test".try_into().unwrap())]), "a name that is no URI"),
+        (names(vec![uri(ID), uri("spiffe://weft.test/ns/shop/sa/admin")]), "several URI names"),
+        (
+            Box::new(|params: &mut CertificateParams| {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }),
+            "a CA certificate",
+        ),
+        (
+            Box::new(|params: &mut CertificateParams| {
+                params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+            }),
+            "a key that signs certificates",
+        ),
+    ];
+    for (change, what) in rows {
+        let key = KeyPair::generate().unwrap();
+        assert_eq!(Csr::from_der(&request(&key, change)).unwrap_err(), InvalidCsr::Asks(what));
+    }
 }
 
 #[test]

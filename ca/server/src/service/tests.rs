@@ -66,9 +66,10 @@ async fn ca_with(limits: LimitSettings) -> Ca {
     let parts =
         CaServiceParts { authority: Arc::clone(&authority), tokens: Arc::clone(&tokens), consul, limits };
     let server = tonic::transport::Server::builder().add_service(CaService::new(parts).into_server());
+    let connections = transport::Connections::new(transport::ConnectionLimits::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        server.serve_with_incoming(transport::incoming(listener, source)).await.unwrap();
+        server.serve_with_incoming(transport::incoming(listener, source, connections)).await.unwrap();
     });
     Ca { authority, tokens, connect_ca, address, _tasks: tasks, _directory: directory }
 }
@@ -198,7 +199,13 @@ async fn the_control_planes_own_identity_is_never_issued() {
 fn a_renewal_over_a_connection_that_outlived_its_certificate_is_refused() {
     let now = SystemTime::now();
     let remote = ([127, 0, 0, 1], 1).into();
-    let peer = |not_after| PeerIdentity { id: Some(id("/a")), not_after: Some(not_after), remote };
+    let connection = transport::Handle::new(false);
+    let peer = |not_after| PeerIdentity {
+        id: Some(id("/a")),
+        not_after: Some(not_after),
+        remote,
+        connection: connection.clone(),
+    };
     assert_eq!(by_certificate(&peer(now + Duration::from_secs(1)), now).unwrap(), id("/a"));
     let over = by_certificate(&peer(now - Duration::from_secs(1)), now);
     assert!(matches!(over, Err(Refusal::CertificateOver(_))));

@@ -23,7 +23,8 @@ async fn server() -> Server {
     source.set(authority.svid(CONTROL_PLANE_PATH), authority.bundles());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Box::pin(incoming(listener, source.clone()));
+    let connections =
+        Box::pin(incoming(listener, source.clone(), Connections::new(ConnectionLimits::default())));
     Server { authority, source, address, connections }
 }
 
@@ -105,7 +106,8 @@ async fn without_an_own_certificate_connections_are_closed_until_there_is_one() 
     let source = SvidSource::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Box::pin(incoming(listener, source.clone()));
+    let connections =
+        Box::pin(incoming(listener, source.clone(), Connections::new(ConnectionLimits::default())));
     let mut server = Server { authority, source, address, connections };
     let config = server.client(&server.authority, "/a");
     let early = tokio::spawn(connect(address, Arc::clone(&config)));

@@ -10,6 +10,7 @@ use weft_registry::{State, UnixMillis};
 
 use super::Admin;
 use crate::clock::unix_ms;
+use crate::counters::{Histogram, Reasons};
 use crate::readiness::Phase;
 
 /// A metric's name, type and meaning.
@@ -56,7 +57,21 @@ pub(super) const TABLE: &[Metric] = &[
     metric(
         "weft_control_streams_refused_total",
         "counter",
-        "Discovery streams ended for an error of the client.",
+        "Discovery streams refused or ended for what the client did, by the reason.",
+    ),
+    metric("weft_control_connections", "gauge", "Connections of proxies, by how far they are known."),
+    metric(
+        "weft_control_connections_refused_total",
+        "counter",
+        "Connections of proxies that were refused or ended, by the reason.",
+    ),
+    metric("weft_control_ca_issued_total", "counter", "Certificates issued, by what proved the identity."),
+    metric("weft_control_ca_refused_total", "counter", "Certificate requests refused, by the reason."),
+    metric("weft_control_ca_sign_seconds", "histogram", "Time to sign a certificate."),
+    metric(
+        "weft_control_proxy_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the connected proxies' certificates expires.",
     ),
     metric("weft_control_responses_total", "counter", "Discovery responses sent."),
     metric("weft_control_resources_sent_total", "counter", "Resources in them."),
@@ -73,6 +88,7 @@ pub(super) const TABLE: &[Metric] = &[
         "gauge",
         "When a certificate expires: own, issuing, root.",
     ),
+    metric("weft_tasks", "gauge", "Tasks that have not ended: one that only grows is a leak."),
 ];
 
 /// The whole page.
@@ -81,7 +97,12 @@ pub(super) fn render(admin: &Admin) -> String {
     mesh(&mut page, admin);
     registries(&mut page, admin);
     proxies(&mut page, admin);
+    connections(&mut page, admin);
+    authority(&mut page, admin);
     certificates(&mut page, admin);
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        page.one("weft_tasks", runtime.metrics().num_alive_tasks() as f64);
+    }
     page.text
 }
 
@@ -129,7 +150,6 @@ fn proxies(page: &mut Page, admin: &Admin) {
     page.one("weft_control_proxies", admin.proxies.count() as f64);
     for (name, counter) in [
         ("weft_control_streams_total", &counters.streams),
-        ("weft_control_streams_refused_total", &counters.refused_streams),
         ("weft_control_responses_total", &counters.responses),
         ("weft_control_resources_sent_total", &counters.resources),
         ("weft_control_removals_sent_total", &counters.removals),
@@ -138,15 +158,25 @@ fn proxies(page: &mut Page, admin: &Admin) {
     ] {
         page.one(name, counter.get() as f64);
     }
-    let name = "weft_control_convergence_seconds";
+    page.reasons("weft_control_streams_refused_total", "reason", &counters.refused_streams);
+    page.histogram("weft_control_convergence_seconds", &counters.convergence);
+}
+
+fn connections(page: &mut Page, admin: &Admin) {
+    let connections = &admin.seen.connections;
+    let name = "weft_control_connections";
     page.family(name);
-    for (bound, count) in counters.convergence.cumulative() {
-        page.sample("weft_control_convergence_seconds_bucket", &format!("le=\"{bound}\""), count as f64);
+    for (kind, count) in connections.open() {
+        page.sample(name, &format!("kind=\"{kind}\""), count as f64);
     }
-    let (count, sum) = counters.convergence.count_and_sum();
-    page.sample("weft_control_convergence_seconds_bucket", "le=\"+Inf\"", count as f64);
-    page.sample("weft_control_convergence_seconds_sum", "", sum);
-    page.sample("weft_control_convergence_seconds_count", "", count as f64);
+    page.reasons("weft_control_connections_refused_total", "reason", connections.refused());
+}
+
+fn authority(page: &mut Page, admin: &Admin) {
+    let counts = &admin.seen.counts;
+    page.reasons("weft_control_ca_issued_total", "attestor", &counts.issued);
+    page.reasons("weft_control_ca_refused_total", "reason", &counts.refused);
+    page.histogram("weft_control_ca_sign_seconds", &counts.signing);
 }
 
 fn certificates(page: &mut Page, admin: &Admin) {
@@ -159,6 +189,11 @@ fn certificates(page: &mut Page, admin: &Admin) {
     expiry("certificate=\"issuing\"", admin.authority.issuing_not_after());
     for (n, at) in admin.authority.roots_not_after().into_iter().enumerate() {
         expiry(&format!("certificate=\"root\",number=\"{}\"", n + 1), at);
+    }
+    let name = "weft_control_proxy_certificate_expiry_timestamp_seconds";
+    page.family(name);
+    if let Some(first) = admin.proxies.first_expiry() {
+        page.sample(name, "", unix_ms(first) as f64 / 1000.0);
     }
 }
 
@@ -179,6 +214,25 @@ impl Page {
     fn sample(&mut self, name: &str, labels: &str, value: f64) {
         let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
         let _ = writeln!(self.text, "{name}{open}{labels}{close} {value}");
+    }
+
+    fn reasons(&mut self, name: &str, label: &str, reasons: &Reasons) {
+        self.family(name);
+        for (reason, count) in reasons.iter() {
+            self.sample(name, &format!("{label}=\"{reason}\""), count as f64);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, histogram: &Histogram) {
+        self.family(name);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in histogram.cumulative() {
+            self.sample(&bucket, &format!("le=\"{bound}\""), count as f64);
+        }
+        let (count, sum) = histogram.count_and_sum();
+        self.sample(&bucket, "le=\"+Inf\"", count as f64);
+        self.sample(&format!("{name}_sum"), "", sum);
+        self.sample(&format!("{name}_count"), "", count as f64);
     }
 
     fn one(&mut self, name: &str, value: f64) {

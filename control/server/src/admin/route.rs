@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::Serialize;
-use weft_control_api::{NewToken, Refused, TokenCreated, TokenView, path};
+use weft_control_api::{NewToken, Refused, Rotate, TokenCreated, TokenView, path};
 use weft_model::SpiffeId;
 
 use super::{Admin, Origin, metrics, view};
@@ -27,11 +27,15 @@ pub(super) async fn answer(admin: &Admin, origin: Origin, request: Request<Incom
             refused(StatusCode::FORBIDDEN, "this address only reads; use the Unix socket")
         }
         (&Method::POST, path::TOKENS) => create_token(admin, body).await,
+        (&Method::POST, path::ROTATION) => rotate(admin, body).await,
         (&Method::DELETE, _) => match path::name_in(path::TOKENS, requested) {
             Some(id) => revoke_token(admin, &id),
             None => not_found(requested),
         },
-        _ => refused(StatusCode::METHOD_NOT_ALLOWED, "GET reads; POST and DELETE are for /v1/tokens"),
+        _ => refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET reads; POST and DELETE are for /v1/tokens, POST for /v1/ca/rotation",
+        ),
     }
 }
 
@@ -49,6 +53,7 @@ fn read(admin: &Admin, origin: Origin, requested: &str) -> Answer {
         }
         path::SNAPSHOT => json(StatusCode::OK, &state.snapshot),
         path::PROXIES => json(StatusCode::OK, &admin.proxies.statuses(&admin.unheard())),
+        path::CA => json(StatusCode::OK, &view::ca(admin)),
         path::TOKENS if origin == Origin::Socket => list_tokens(admin),
         path::TOKENS => refused(StatusCode::FORBIDDEN, "tokens are served on the Unix socket only"),
         _ => match path::name_in(path::PROXIES, requested) {
@@ -93,11 +98,31 @@ async fn create_token(admin: &Admin, body: Incoming) -> Answer {
 fn created(admin: &Admin, identity: &SpiffeId, id: &str, token: &str, now: SystemTime) -> Answer {
     tracing::info!(token = id, %identity, "a join token was made");
     // Read back, so that what is told is what is stored.
-    let records = admin.tokens.list(now).unwrap_or_default();
-    let Some(record) = records.iter().find(|record| record.id == id) else {
+    let Ok(Some(record)) = admin.tokens.record(id, now) else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "the token was made but can't be read back");
     };
-    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(record) })
+    json(StatusCode::CREATED, &TokenCreated { token: token.to_owned(), view: view::token(&record) })
+}
+
+async fn rotate(admin: &Admin, body: Incoming) -> Answer {
+    let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+        return refused(StatusCode::BAD_REQUEST, "the request's body can't be read, or is too long");
+    };
+    let Rotate { force } = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, &format!("the request is no rotation: {error}"));
+        }
+    };
+    match admin.seen.rotator.rotate(force).await {
+        Ok(Some(_)) => json(StatusCode::OK, &view::ca(admin)),
+        Ok(None) if force => refused(StatusCode::CONFLICT, "no replacement of the root is under way"),
+        Ok(None) => refused(
+            StatusCode::CONFLICT,
+            "a replacement of the root is under way: `weft ca status` shows how far; --force takes its next step",
+        ),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
+    }
 }
 
 fn list_tokens(admin: &Admin) -> Answer {
@@ -138,7 +163,7 @@ fn is_local(host: Option<&HeaderValue>) -> bool {
 }
 
 fn not_found(requested: &str) -> Answer {
-    let known = "/ready /metrics /v1/status /v1/services /v1/workloads /v1/proxies[/NAME] /v1/snapshot /v1/tokens[/ID]";
+    let known = "/ready /metrics /v1/status /v1/services /v1/workloads /v1/proxies[/NAME] /v1/snapshot /v1/ca /v1/ca/rotation /v1/tokens[/ID]";
     let reason = format!("there is no {requested:?}; known: {known}");
     refused(StatusCode::NOT_FOUND, &reason)
 }

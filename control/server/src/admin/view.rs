@@ -69,15 +69,25 @@ fn names(registries: &[RegistryId]) -> String {
     registries.iter().map(RegistryId::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// The one that signs first: what new proxies pin.
 fn roots(admin: &Admin) -> Vec<RootView> {
     let ends = admin.authority.roots_not_after();
-    let roots = admin.authority.bundle().roots.iter().enumerate();
-    roots
+    let bundle = admin.authority.bundle();
+    let roots = bundle.roots.iter().enumerate();
+    let mut roots: Vec<RootView> = roots
         .map(|(n, root)| RootView {
             sha256: hex::encode(Sha256::digest(root)),
             expires_unix_ms: ends.get(n).copied().map(unix_ms),
         })
-        .collect()
+        .collect();
+    let signing = admin.authority.root_pin().map(|pin| pin.to_string());
+    roots.sort_by_key(|root| Some(&root.sha256) != signing.as_ref());
+    roots
+}
+
+/// `/v1/ca`.
+pub(super) fn ca(admin: &Admin) -> weft_control_api::CaView {
+    admin.seen.rotator.view(roots(admin))
 }
 
 fn registry(id: &RegistryId, report: &RegistryReport) -> RegistryStatus {

@@ -42,18 +42,22 @@ pub(crate) struct GuardOptions {
     /// A second read at least this much later confirms it.
     #[serde(deserialize_with = "weft_process::settings::duration")]
     pub(crate) confirm_after: Duration,
+    /// The same where nothing is left; never less than the other.
+    #[serde(deserialize_with = "weft_process::settings::duration")]
+    pub(crate) confirm_empty_after: Duration,
 }
 
 impl Default for GuardOptions {
     fn default() -> Self {
-        let GuardSettings { enabled, fraction, confirm_after } = GuardSettings::default();
-        Self { enabled, fraction, confirm_after }
+        let GuardSettings { enabled, fraction, confirm_after, confirm_empty_after } =
+            GuardSettings::default();
+        Self { enabled, fraction, confirm_after, confirm_empty_after }
     }
 }
 
 impl From<&GuardOptions> for GuardSettings {
     fn from(options: &GuardOptions) -> Self {
-        let &GuardOptions { enabled, fraction, confirm_after } = options;
-        Self { enabled, fraction, confirm_after }
+        let &GuardOptions { enabled, fraction, confirm_after, confirm_empty_after } = options;
+        Self { enabled, fraction, confirm_after, confirm_empty_after }
     }
 }

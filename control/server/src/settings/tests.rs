@@ -160,6 +160,8 @@ fn every_setting_is_documented() {
         "ca.limits.per_address.",
         "ca.consul.",
         "limits.",
+        "limits.requests.",
+        "limits.connections.",
         "ready.",
         "shutdown.",
     ];

@@ -31,13 +31,27 @@ pub enum StreamError {
         /// The limit.
         limit: usize,
     },
+    /// The limit of [`StreamSettings`](crate::StreamSettings).
+    #[error("the names that one type is subscribed to by have more than {limit} bytes")]
+    TooManyNameBytes {
+        /// The limit.
+        limit: usize,
+    },
+    /// The limit of [`StreamSettings`](crate::StreamSettings).
+    #[error("initial_resource_versions has more than {limit} entries")]
+    TooManyHeld {
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl StreamError {
     /// The gRPC status code.
     pub fn code(&self) -> i32 {
         match self {
-            Self::TooManySubscriptions { .. } => RESOURCE_EXHAUSTED,
+            Self::TooManySubscriptions { .. } | Self::TooManyNameBytes { .. } | Self::TooManyHeld { .. } => {
+                RESOURCE_EXHAUSTED
+            }
             Self::EmptyTypeUrl
             | Self::UnknownType(_)
             | Self::NodeMissing
@@ -57,5 +71,12 @@ const RESOURCE_EXHAUSTED: i32 = 8;
 
 /// At most 1 kB of a client's text is kept or shown.
 pub(super) fn cut(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(1024).collect()
+    cut_to(text, 1024)
+}
+
+/// The beginning of a client's text, at most `most` bytes, without control characters.
+pub(super) fn cut_to(text: &str, most: usize) -> String {
+    // Of control characters alone there may be megabytes: what is looked at is bounded too.
+    let seen = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
+    seen.chars().filter(|c| !c.is_control()).collect()
 }

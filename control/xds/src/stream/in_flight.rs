@@ -1,13 +1,14 @@
 //! The response that waits for its ACK, and what to take back if it is refused.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
 use weft_proto::RESOURCE_ERRORS_URL;
 use weft_proto::discovery::Status;
-use weft_proto::mesh::v1::ResourceErrors;
+use weft_proto::mesh::v1::{ResourceError, ResourceErrors};
 
-use super::error::cut;
+use super::error::cut_to;
 use super::subscription::Known;
 
 /// A response under way.
@@ -42,13 +43,24 @@ impl InFlight {
     /// of this response) used nothing of it.
     pub(super) fn refused(self, nack: &Status) -> Vec<(Sent, Refusal)> {
         let errors = resource_errors(nack);
-        let find = |sent: &Sent| errors.errors.iter().find(|error| error.resource_name == *sent.name);
-        let detailed = self.sent.iter().any(|sent| find(sent).is_some());
+        // Looked up, not searched: a client may refuse ten thousand resources with a million errors.
+        let mut by_name: HashMap<&str, &ResourceError> = HashMap::new();
+        for error in &errors.errors {
+            by_name.entry(&error.resource_name).or_insert(error);
+        }
+        let find = |name: &str| by_name.get(name).copied();
+        let detailed = self.sent.iter().any(|sent| find(&sent.name).is_some());
+        let mut texts = 0;
         let refusal = |sent: Sent| {
-            let (field_path, reason) = match find(&sent) {
-                Some(error) => (cut(&error.field_path), cut(&error.reason)),
-                None if detailed => return None,
-                None => (String::new(), cut(&nack.message)),
+            let error = find(&sent.name);
+            if error.is_none() && detailed {
+                return None;
+            }
+            texts += 1;
+            let most = if texts <= TEXTS_IN_FULL { 1024 } else { 64 };
+            let (field_path, reason) = match error {
+                Some(error) => (cut_to(&error.field_path, most), cut_to(&error.reason, most)),
+                None => (String::new(), cut_to(&nack.message, most)),
             };
             let what = sent.now;
             Some((sent, Refusal { what, field_path, reason }))
@@ -56,6 +68,9 @@ impl InFlight {
         self.sent.into_iter().filter_map(refusal).collect()
     }
 }
+
+/// A client that refuses everything says the same of everything: 1 kB of each would be 10 MB a response.
+const TEXTS_IN_FULL: usize = 32;
 
 fn resource_errors(nack: &Status) -> ResourceErrors {
     let detail = nack.details.iter().find(|detail| detail.type_url == RESOURCE_ERRORS_URL);

@@ -22,6 +22,7 @@ use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node}
 use weft_proto::{NodeId, ResourceType};
 
 use crate::published::Published;
+use crate::version::Version;
 use subscription::Subscription;
 
 /// Limits of one stream.
@@ -29,6 +30,10 @@ use subscription::Subscription;
 pub struct StreamSettings {
     /// Names that a client may subscribe to, a type.
     pub max_subscriptions: usize,
+    /// Bytes of all these names, a type.
+    pub max_name_bytes: usize,
+    /// Entries of `initial_resource_versions`.
+    pub max_held: usize,
     /// A response is closed when it is about this large, in bytes; what is left follows after the ACK. gRPC's limit
     /// for a message is 4 MiB.
     pub max_response: usize,
@@ -36,7 +41,8 @@ pub struct StreamSettings {
 
 impl Default for StreamSettings {
     fn default() -> Self {
-        Self { max_subscriptions: 10_000, max_response: 1 << 20 }
+        // 10,000 names of 100 bytes; what a client holds is bounded by the size of a message besides.
+        Self { max_subscriptions: 10_000, max_name_bytes: 1 << 20, max_held: 65_536, max_response: 1 << 20 }
     }
 }
 
@@ -88,7 +94,7 @@ impl Stream {
             self.meet(request.node.as_ref())?;
         }
         self.catch_up(published);
-        let limit = self.settings.max_subscriptions;
+        let settings = self.settings;
         let subscription = match ResourceType::from_url(&request.type_url) {
             Some(ResourceType::TrustBundle) => &mut self.bundles,
             Some(ResourceType::Workload) => &mut self.workloads,
@@ -98,7 +104,7 @@ impl Stream {
         };
         // A request can do all of these at once, and a stale nonce does not make the rest of it stale (D3, D4).
         subscription.acknowledge(&request);
-        subscription.change(request, &published.resources, limit)?;
+        subscription.change(request, &published.resources, &settings)?;
         Ok(self.flush(published))
     }
 
@@ -111,13 +117,18 @@ impl Stream {
         self.flush(published)
     }
 
+    /// Whether the client has everything that concerns it and is known here.
+    pub fn in_sync(&self) -> bool {
+        [&self.bundles, &self.workloads, &self.services].into_iter().all(Subscription::in_sync)
+    }
+
     /// What an operator wants to know of this stream.
     pub fn status(&self) -> StreamStatus {
         let types = [&self.bundles, &self.workloads, &self.services].map(Subscription::status);
         StreamStatus {
             node: self.node.as_ref().map(|(id, _)| id.to_string()),
             user_agent: self.node.as_ref().map(|(_, agent)| agent.clone()),
-            in_sync: types.iter().all(TypeStatus::in_sync),
+            in_sync: self.in_sync(),
             applied_revision: types
                 .iter()
                 .filter(|t| t.subscribed > 0)
@@ -126,6 +137,16 @@ impl Stream {
             seen_revision: self.revision,
             types: types.into(),
         }
+    }
+
+    /// Whether the client has acknowledged, and not refused, this version of a resource.
+    pub fn has_acknowledged(&self, kind: ResourceType, name: &str, version: Version) -> bool {
+        match kind {
+            ResourceType::TrustBundle => &self.bundles,
+            ResourceType::Workload => &self.workloads,
+            ResourceType::Service => &self.services,
+        }
+        .has_acknowledged(name, version)
     }
 
     /// Only the first request must carry the node (D2).

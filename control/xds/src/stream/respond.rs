@@ -41,7 +41,14 @@ impl Subscription {
         };
         let (mut sent, mut room, mut room_for_removals) = (Vec::new(), limit, limit);
         let mut pending = std::mem::take(&mut self.pending);
+        let mut looked_at = 0_usize;
         pending.retain(|name, cause| {
+            // What is sent is bounded by the response; this bounds what is looked at for it, so that a client with a
+            // great many names costs no other client a turn. The rest is looked at after the ACK.
+            if looked_at >= LOOKED_AT && !sent.is_empty() {
+                return true;
+            }
+            looked_at += 1;
             if held_back(name) {
                 return true;
             }
@@ -95,6 +102,10 @@ impl Subscription {
         if !asked && self.refused.get(name).is_some_and(|refusal| refusal.what == now) {
             return Verdict::Nothing;
         }
+        if current.is_none() {
+            // What was refused is not there any more; where the client held nothing before it, nothing is said of that.
+            self.refused.remove(name);
+        }
         match current {
             Some(resource) => Verdict::Send(resource),
             // Nobody asked for a workload by its name, so the absence of an unknown one is no news.
@@ -135,6 +146,11 @@ impl Subscription {
         }
     }
 
+    /// Whether the client has everything of this type that concerns it and is known here.
+    pub(super) fn in_sync(&self) -> bool {
+        self.pending.is_empty() && self.in_flight.is_none() && self.refused.is_empty()
+    }
+
     pub(super) fn status(&self) -> TypeStatus {
         let refused = |(name, refusal): (&Arc<str>, &Refusal)| RefusedResource {
             name: name.as_ref().to_owned(),
@@ -159,6 +175,10 @@ impl Subscription {
         }
     }
 }
+
+/// Names that are looked at for one response that has something to say: some milliseconds. A response of small
+/// resources has about as many.
+const LOOKED_AT: usize = 10_000;
 
 /// What to say of a name.
 enum Verdict<'a> {

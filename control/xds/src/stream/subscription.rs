@@ -10,6 +10,7 @@ use std::sync::Arc;
 use weft_proto::ResourceType;
 use weft_proto::discovery::DeltaDiscoveryRequest;
 
+use super::StreamSettings;
 use super::error::{MAX_NAME, StreamError};
 use super::in_flight::{InFlight, Refusal, Sent};
 use crate::published::Changed;
@@ -42,6 +43,8 @@ pub(super) struct Subscription {
     pub(super) kind: ResourceType,
     pub(super) started: bool,
     pub(super) names: BTreeSet<Arc<str>>,
+    // Of all `names` together.
+    name_bytes: usize,
     pub(super) wildcard: bool,
     pub(super) known: HashMap<Arc<str>, Known>,
     pub(super) pending: BTreeMap<Arc<str>, Cause>,
@@ -61,6 +64,7 @@ impl Subscription {
             kind,
             started: false,
             names: BTreeSet::new(),
+            name_bytes: 0,
             wildcard: false,
             known: HashMap::new(),
             pending: BTreeMap::new(),
@@ -89,6 +93,13 @@ impl Subscription {
         }
     }
 
+    /// What is known of a name is what the client holds if it accepts what is under way: so that must not be under way.
+    pub(super) fn has_acknowledged(&self, name: &str, version: Version) -> bool {
+        let under_way =
+            self.in_flight.iter().flat_map(|response| &response.sent).any(|sent| *sent.name == *name);
+        !under_way && self.known.get(name) == Some(&Known::Version(version))
+    }
+
     fn still_as_sent(&self, sent: &Sent) -> bool {
         match (sent.now, self.known.get(&sent.name)) {
             // The absence of a workload, or of what only `*` covers, is not remembered.
@@ -102,9 +113,16 @@ impl Subscription {
         &mut self,
         request: DeltaDiscoveryRequest,
         resources: &ResourceSet,
-        limit: usize,
+        settings: &StreamSettings,
     ) -> Result<(), StreamError> {
         let first = !std::mem::replace(&mut self.started, true);
+        // Before any of it is looked at: a message has room for a million names.
+        if request.resource_names_subscribe.len() > settings.max_subscriptions {
+            return Err(StreamError::TooManySubscriptions { limit: settings.max_subscriptions });
+        }
+        if request.initial_resource_versions.len() > settings.max_held {
+            return Err(StreamError::TooManyHeld { limit: settings.max_held });
+        }
         let names_nothing =
             request.resource_names_subscribe.is_empty() && request.resource_names_unsubscribe.is_empty();
         if first && names_nothing && self.kind == ResourceType::TrustBundle {
@@ -113,8 +131,11 @@ impl Subscription {
         for name in &request.resource_names_subscribe {
             self.subscribe(name, resources)?;
         }
-        if self.names.len() > limit {
-            return Err(StreamError::TooManySubscriptions { limit });
+        if self.names.len() > settings.max_subscriptions {
+            return Err(StreamError::TooManySubscriptions { limit: settings.max_subscriptions });
+        }
+        if self.name_bytes > settings.max_name_bytes {
+            return Err(StreamError::TooManyNameBytes { limit: settings.max_name_bytes });
         }
         for name in &request.resource_names_unsubscribe {
             self.unsubscribe(name);
@@ -123,7 +144,7 @@ impl Subscription {
             self.forget_unseen(resources);
         }
         if first {
-            self.hold(request.initial_resource_versions);
+            self.hold(request.initial_resource_versions)?;
         }
         Ok(())
     }
@@ -143,6 +164,9 @@ impl Subscription {
         }
         let name: Arc<str> = name.into();
         let again = !self.names.insert(name.clone());
+        if !again {
+            self.name_bytes += name.len();
+        }
         if self.kind != ResourceType::Workload {
             // First of a type, this is weighed against `initial_resource_versions`.
             let cause = if again || self.known.contains_key(&name) { Cause::Asked } else { Cause::Changed };
@@ -165,6 +189,7 @@ impl Subscription {
             return;
         }
         let Some(name) = self.names.take(name) else { return };
+        self.name_bytes = self.name_bytes.saturating_sub(name.len());
         match self.kind {
             // Still covered by `*`: the one unsubscription that is answered (D9).
             ResourceType::TrustBundle if self.wildcard => self.mark(&name, Cause::Asked),
@@ -178,6 +203,12 @@ impl Subscription {
     /// differ (a response under way, a refusal, a change not yet sent) what the client holds is open, so that it is told
     /// once more: that the workload is gone, or, if it wants it again by then, the workload.
     fn forget_unseen(&mut self, resources: &ResourceSet) {
+        // Refused when it was new: the client has nothing of it.
+        let (refused, known) = (self.refused.keys(), &self.known);
+        let refused =
+            refused.filter(|name| !known.contains_key(*name) && self.current(name, resources).is_none());
+        let refused: Vec<Arc<str>> = refused.cloned().collect();
+        refused.iter().for_each(|name| self.forget(name));
         let unseen: Vec<Arc<str>> =
             self.known.keys().filter(|name| self.current(name, resources).is_none()).cloned().collect();
         let under_way: BTreeSet<&Arc<str>> =
@@ -206,8 +237,11 @@ impl Subscription {
     }
 
     /// D12, D13: what the client says it holds is neither sent again nor subscribed to by that.
-    fn hold(&mut self, held: HashMap<String, String>) {
+    fn hold(&mut self, held: HashMap<String, String>) -> Result<(), StreamError> {
         for (name, version) in held {
+            if name.len() > MAX_NAME {
+                return Err(StreamError::NameTooLong(name.len()));
+            }
             let name: Arc<str> = name.into();
             let of_interest =
                 self.kind == ResourceType::Workload || self.wildcard || self.names.contains(&name);
@@ -217,6 +251,7 @@ impl Subscription {
                 self.mark(&name, Cause::Changed);
             }
         }
+        Ok(())
     }
 
     /// Marks what one publication changed.

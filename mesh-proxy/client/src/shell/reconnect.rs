@@ -17,6 +17,8 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A stream that lived this long was not part of the trouble that may follow it.
 const SETTLED: Duration = Duration::from_secs(10);
+/// Rounds of failures that still count after one that was taken and lived shorter: at most 3.2 s.
+const ROUNDS_AFTER_OPEN: u32 = 4;
 
 impl Reconnect {
     /// For `endpoints` control planes; `seed` picks the first.
@@ -37,7 +39,12 @@ impl Reconnect {
         if was_open && lived >= SETTLED {
             self.failures = 0;
         }
-        let round = self.failures / u32::try_from(self.endpoints.max(1)).unwrap_or(1);
+        let endpoints = u32::try_from(self.endpoints.max(1)).unwrap_or(1);
+        if was_open {
+            // It is up, if not for long: who waits for a restart that succeeds should not wait for half a minute.
+            self.failures = self.failures.min(ROUNDS_AFTER_OPEN.saturating_mul(endpoints));
+        }
+        let round = self.failures / endpoints;
         self.failures = self.failures.saturating_add(1);
         let longest = LONGEST.min(SHORTEST * 2_u32.saturating_pow(round.min(16)));
         // Never at once: a server that refuses immediately would be asked without pause.
@@ -77,7 +84,7 @@ mod tests {
         for _ in 0..10 {
             reconnect.after(true, Duration::from_secs(1), 0);
         }
-        assert!(reconnect.after(true, Duration::from_secs(1), u32::MAX) > SHORTEST);
+        assert_eq!(reconnect.after(true, Duration::from_secs(1), u32::MAX), SHORTEST * 16);
         assert_eq!(reconnect.after(true, Duration::from_secs(60), u32::MAX), SHORTEST);
     }
 

@@ -232,3 +232,21 @@ fn a_service_is_looked_up_again_when_the_revision_changes_and_once_a_second() {
     cluster.follow(&service(vec![endpoint(1)]), 2, now + TRUST);
     assert!(cluster.current(2, now + TRUST).is_some());
 }
+
+#[tokio::test(flavor = "local")]
+async fn an_endpoint_whose_host_is_not_heard_gets_nothing_unless_there_is_no_other() {
+    let now = Instant::now();
+    let cluster = cluster(policy(), (1..=2).map(endpoint).collect(), now);
+    let watch = crate::vanish::Watch::new(Duration::from_secs(1));
+    let targets: Vec<Rc<Target>> = cluster.view.borrow().targets.clone();
+    let ways: Vec<_> = targets.iter().map(|target| target.memory.goes(&watch, &target.via)).collect();
+    assert!(cluster.has_other(&targets[0], now));
+    assert!(ways[0].unheard() && !ways[0].unheard());
+    assert_eq!(picks(&cluster, 100, now).get(&1), None);
+    assert_eq!(cluster.count_out(now), (0, 1));
+    assert!(!cluster.has_other(&targets[1], now), "where else?");
+    ways[1].unheard();
+    assert_eq!(picks(&cluster, 100, now).len(), 2, "all are silent: each is as good as the other");
+    ways[0].heard();
+    assert_eq!(picks(&cluster, 100, now).get(&2), None);
+}

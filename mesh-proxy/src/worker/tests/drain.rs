@@ -1,5 +1,6 @@
 //! The end of a worker: what runs is finished, nothing new is taken, and the deadline holds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, Response};
@@ -102,6 +103,7 @@ fn a_request_that_the_deadline_cuts_is_on_record_as_cut_by_this_proxy() {
         let mut settings = callee(slow(60_000).await, Protocol::Http1);
         settings.inbound[0].permissive = Some(free());
         let (shared, sockets) = prepare(&authority, authority.bundles(), API, settings);
+        let shared = Arc::new(shared);
         let port = shared.bound.permissive[0].unwrap();
         // As in production: a thread of its own, whose tasks end with it.
         let serving = shared.clone();

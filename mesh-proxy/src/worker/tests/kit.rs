@@ -25,6 +25,7 @@ use crate::config::{ConfigStore, Endpoint, EndpointPort, KnownService, ProxyConf
 use crate::demand::Demand;
 use crate::http::call::Ledger;
 use crate::http::exec::LocalExec;
+use crate::overload::{FileLimit, Overload};
 use crate::record::Record;
 use crate::settings::{HttpSettings, InboundSettings, Settings, UpstreamSettings};
 use crate::shared::{DrainSignal, Shared, Sockets};
@@ -78,6 +79,29 @@ impl Proxy {
         settings: Settings,
     ) -> Self {
         let (shared, sockets) = prepare(authority, bundles, path, settings);
+        Self::of(Arc::new(shared), sockets)
+    }
+
+    /// The same where only so many files may be open.
+    pub(super) fn with_files(authority: &TestAuthority, path: &str, settings: Settings, most: u64) -> Self {
+        let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
+        shared.files = FileLimit::of(most);
+        Self::of(Arc::new(shared), sockets)
+    }
+
+    /// The same that takes so many connections and requests whatever the pressure.
+    pub(super) fn always_taking(
+        authority: &TestAuthority,
+        path: &str,
+        settings: Settings,
+        always: usize,
+    ) -> Self {
+        let (mut shared, sockets) = prepare(authority, authority.bundles(), path, settings);
+        shared.overload.always = always;
+        Self::of(Arc::new(shared), sockets)
+    }
+
+    fn of(shared: Arc<Shared>, sockets: Sockets) -> Self {
         let records = Rc::new(Records::default());
         let serving = worker::serve(shared.clone(), sockets, records.clone());
         Self { shared, records, task: tokio::task::spawn_local(serving) }
@@ -106,6 +130,13 @@ impl Proxy {
         metric(&self.shared, name)
     }
 
+    /// How many were refused by a limit.
+    pub(super) fn refusals(&self, of: &str, limit: &str) -> u64 {
+        let labels = format!("{{of=\"{of}\",limit=\"{limit}\"}} ");
+        let lines = self.metric("weft_limit_refusals_total");
+        lines.iter().find_map(|line| line.strip_prefix(&labels)?.parse().ok()).unwrap()
+    }
+
     /// The record number `n`, once it is there.
     pub(super) async fn record(&self, n: usize) -> Record {
         loop {
@@ -117,19 +148,16 @@ impl Proxy {
     }
 }
 
+/// Looks until it is so; the test's own time-out ends it.
+pub(super) async fn eventually(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The lines of a metric, without its name.
 pub(super) fn metric(shared: &Shared, name: &str) -> Vec<String> {
-    let observed = Observed {
-        svid_left: None,
-        control_connected: false,
-        config_revision: 0,
-        config_services: 0,
-        services_on_demand: 0,
-        ready: true,
-        draining: false,
-        svid_failures: 0,
-        version: "test",
-    };
+    let observed = Observed { ready: true, version: "test", ..Observed::default() };
     let text = shared.telemetry.exposition(&observed);
     text.lines().filter_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned()).collect()
 }
@@ -140,21 +168,25 @@ pub(super) fn prepare(
     bundles: TrustBundles,
     path: &str,
     mut settings: Settings,
-) -> (Arc<Shared>, Sockets) {
+) -> (Shared, Sockets) {
     settings.tunnel.listen = free();
     let (mut sockets, bound) = crate::sockets::bind(&settings).unwrap();
     let svids = SvidSource::new();
     svids.set(authority.svid(path), bundles);
+    let mut overload = Overload::new(1000);
+    overload.always = 0;
     let shared = Shared {
         demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
         telemetry: Telemetry::new(&settings).unwrap(),
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),
+        overload,
+        files: FileLimit::of(u64::MAX),
         svids,
         bound,
         settings,
     };
-    (Arc::new(shared), sockets.remove(0))
+    (shared, sockets.remove(0))
 }
 
 /// A free port of this host.

@@ -4,6 +4,7 @@
 //! stays with the file that has it; a file that takes another's name is bad as a whole until that one gives it up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use weft_model::{Entry, EntryKey, Provenance};
 
@@ -30,27 +31,39 @@ pub(super) struct Difference {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: BTreeMap<String, File>,
-    entries: BTreeMap<EntryKey, Entry>,
+    entries: BTreeMap<EntryKey, Arc<Entry>>,
     problems: Vec<Problem>,
 }
 
 #[derive(Debug, Default)]
 struct File {
+    /// What was read last; without its objects where they are the good ones.
     latest: Decoded,
     /// What counts now. The good contents of all files have no key in common.
     good: BTreeMap<EntryKey, Object>,
+    /// The good content is the latest.
+    is_latest: bool,
 }
 
 impl File {
     fn objects(&self, good: bool) -> Vec<&Object> {
+        let good = good || self.is_latest;
         if good { self.good.values().collect() } else { self.latest.objects.iter().collect() }
+    }
+
+    /// What was read last counts from now on. What counted before.
+    fn accept(&mut self) -> BTreeMap<EntryKey, Object> {
+        self.is_latest = true;
+        let objects = std::mem::take(&mut self.latest.objects);
+        let good = objects.into_iter().map(|object| (object.entry.key(), object)).collect();
+        std::mem::replace(&mut self.good, good)
     }
 }
 
 impl Files {
     /// Everything that counts now.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        self.entries.values().cloned().collect()
+        self.entries.values().map(|entry| entry.as_ref().clone()).collect()
     }
 
     /// What is wrong with files now.
@@ -60,23 +73,78 @@ impl Files {
 
     /// Takes what a look at the directory showed; files that are not in `seen` are gone.
     pub(super) fn update(&mut self, seen: BTreeMap<String, Seen>, now_unix_ms: u64) -> Difference {
+        let is_same =
+            |(name, seen): (&String, &Seen)| matches!(seen, Seen::Same) && self.files.contains_key(name);
+        if seen.len() == self.files.len() && seen.iter().all(is_same) {
+            return Difference::default();
+        }
         self.files.retain(|name, _| seen.contains_key(name));
         for (name, seen) in seen {
             let file = self.files.entry(name).or_default();
             if let Seen::Read(decoded) = seen {
-                file.latest = decoded;
+                (file.latest, file.is_latest) = (decoded, false);
             }
         }
         let (bad, mut problems) = self.judge();
         for (name, file) in &mut self.files {
             problems.extend(file.latest.problems.iter().cloned());
-            if !bad.contains(name) {
-                file.good =
-                    file.latest.objects.iter().map(|object| (object.entry.key(), object.clone())).collect();
+            if !file.is_latest && !bad.contains(name) {
+                file.accept();
             }
         }
         self.problems = problems;
         self.compare(now_unix_ms)
+    }
+
+    /// Takes what a look at some files showed; the others are as they were. Costs what these files hold, as long as
+    /// nothing is wrong and no name goes from one file to another that was not looked at.
+    pub(super) fn update_some(&mut self, seen: BTreeMap<String, Seen>, now_unix_ms: u64) -> Difference {
+        if !self.is_simple(&seen) {
+            let same = self.files.keys().map(|name| (name.clone(), Seen::Same));
+            return self.update(same.chain(seen).collect(), now_unix_ms);
+        }
+        let mut difference = Difference::default();
+        let (mut held, mut holds) = (BTreeSet::new(), BTreeSet::new());
+        for (name, seen) in seen {
+            let Seen::Read(decoded) = seen else { continue };
+            let file = self.files.entry(name).or_default();
+            file.latest = decoded;
+            held.extend(file.accept().into_keys());
+            for (key, object) in &mut file.good {
+                let before = self.entries.get(key);
+                object.entry = with_since(&object.entry, before, now_unix_ms);
+                if before != Some(&object.entry) {
+                    difference.upserts.push(object.entry.as_ref().clone());
+                    self.entries.insert(key.clone(), Arc::clone(&object.entry));
+                }
+                holds.insert(key.clone());
+            }
+        }
+        difference.removes = held.difference(&holds).cloned().collect();
+        for key in &difference.removes {
+            self.entries.remove(key);
+        }
+        difference
+    }
+
+    /// Nothing was wrong and nothing is, and each name in `seen` is new or of a file in `seen`, once.
+    fn is_simple(&self, seen: &BTreeMap<String, Seen>) -> bool {
+        let mut names = BTreeSet::new();
+        let has_it = |key: &EntryKey| {
+            seen.keys().any(|name| self.files.get(name).is_some_and(|file| file.good.contains_key(key)))
+        };
+        let is_free = |key: &EntryKey| !self.entries.contains_key(key) || has_it(key);
+        self.problems.is_empty()
+            && seen.values().all(|seen| match seen {
+                Seen::Same => true,
+                Seen::Read(decoded) => {
+                    decoded.problems.is_empty()
+                        && decoded.objects.iter().all(|object| {
+                            let key = object.entry.key();
+                            is_free(&key) && names.insert(key)
+                        })
+                }
+            })
     }
 
     /// Which files keep their last good content, and the problems that this finds.
@@ -139,14 +207,13 @@ impl Files {
     fn compare(&mut self, now_unix_ms: u64) -> Difference {
         let mut difference = Difference::default();
         let mut entries = BTreeMap::new();
-        for object in self.files.values().flat_map(|file| file.good.values()) {
-            let key = object.entry.key();
-            let before = self.entries.remove(&key);
-            let entry = with_since(object.entry.clone(), before.as_ref(), now_unix_ms);
-            if before.as_ref() != Some(&entry) {
-                difference.upserts.push(entry.clone());
+        for (key, object) in self.files.values_mut().flat_map(|file| &mut file.good) {
+            let before = self.entries.remove(key);
+            object.entry = with_since(&object.entry, before.as_ref(), now_unix_ms);
+            if before.as_ref() != Some(&object.entry) {
+                difference.upserts.push(object.entry.as_ref().clone());
             }
-            entries.insert(key, entry);
+            entries.insert(key.clone(), Arc::clone(&object.entry));
         }
         difference.removes = std::mem::replace(&mut self.entries, entries).into_keys().collect();
         difference
@@ -154,15 +221,22 @@ impl Files {
 }
 
 /// The entry, there since it was first seen.
-fn with_since(mut entry: Entry, before: Option<&Entry>, now_unix_ms: u64) -> Entry {
-    let Entry::Workload(workload) = &mut entry else { return entry };
-    let known = match before {
+fn with_since(said: &Arc<Entry>, before: Option<&Arc<Entry>>, now_unix_ms: u64) -> Arc<Entry> {
+    let mut entry = Arc::clone(said);
+    let Entry::Workload(workload) = said.as_ref() else { return entry };
+    let known = match before.map(Arc::as_ref) {
         Some(Entry::Workload(before)) => before.provenance.first().map(|known| known.since_unix_ms),
         _ => None,
     };
     let since_unix_ms = known.unwrap_or(now_unix_ms);
-    let provenance = std::mem::take(&mut workload.provenance);
-    workload.provenance = provenance.into_iter().map(|said| Provenance { since_unix_ms, ..said }).collect();
+    if workload.provenance.iter().all(|said| said.since_unix_ms == since_unix_ms) {
+        return entry;
+    }
+    if let Entry::Workload(workload) = Arc::make_mut(&mut entry) {
+        let provenance = std::mem::take(&mut workload.provenance);
+        workload.provenance =
+            provenance.into_iter().map(|said| Provenance { since_unix_ms, ..said }).collect();
+    }
     entry
 }
 

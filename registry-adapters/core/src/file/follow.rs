@@ -3,8 +3,10 @@
 //! Looking runs on a blocking thread, one at a time and with a deadline: a file system that hangs makes the registry
 //! stale and nothing else. The state lives in the struct and not in the futures, so that none is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -14,8 +16,8 @@ use weft_model::{RegistryEvent, Scope};
 use super::FileSettings;
 use super::decode::Context;
 use super::files::Files;
-use super::scan::{SETTLED_AFTER, Scan, Stamp, scan};
-use super::watch::{Arming, DirectoryWatch};
+use super::scan::{SETTLED_AFTER, Scan, Stamp, scan, scan_moved};
+use super::watch::{Arming, DirectoryWatch, Where};
 use crate::Reread;
 use crate::backoff::Backoff;
 use crate::error::{Problem, RegistryError};
@@ -26,6 +28,8 @@ struct Look {
     arming: Arming,
     armed: io::Result<()>,
     scan: Result<Scan, RegistryError>,
+    /// Only the files that were moved into place were looked at.
+    partial: bool,
 }
 
 /// A directory that is followed.
@@ -35,8 +39,12 @@ pub(super) struct Following {
     reread: Reread,
     watch: Option<(DirectoryWatch, Arming)>,
     files: Files,
-    stamps: BTreeMap<String, Stamp>,
+    stamps: Arc<BTreeMap<String, Stamp>>,
+    /// Whether some file is a link.
+    links: bool,
     looking: Option<JoinHandle<Look>>,
+    /// Files that were moved into place, where a look at them is all that is due.
+    moved: Option<BTreeSet<OsString>>,
     next_look: Instant,
     /// Since when some file is being written.
     unsettled: Option<Instant>,
@@ -58,8 +66,10 @@ impl Following {
             reread,
             watch: None,
             files: Files::default(),
-            stamps: BTreeMap::new(),
+            stamps: Arc::default(),
+            links: false,
             looking: None,
+            moved: None,
             next_look: Instant::now(),
             unsettled: None,
             tell_all: true,
@@ -85,14 +95,29 @@ impl Following {
 
     /// Waits for a reason to look; the first time there is one at once.
     async fn wait(&mut self) {
+        self.moved = None;
         let Some((watch, _)) = &mut self.watch else { return };
-        tokio::select! {
-            () = watch.changed() => {}
-            () = sleep_until(self.next_look) => {}
-            () = self.reread.requested() => {
-                // Everything is read anew, also what seems unchanged.
-                self.stamps.clear();
-                self.tell_all = true;
+        loop {
+            tokio::select! {
+                found = watch.changed() => match found {
+                    Where::Everywhere => return,
+                    Where::Moved { others: true, .. } if self.links => return,
+                    // Nothing that counts.
+                    Where::Moved { names, .. } if names.is_empty() => {}
+                    Where::Moved { names, .. } => {
+                        // What is not settled, or failed, or was never listed, needs a look at everything.
+                        let good = !self.failed && !self.tell_all && self.unsettled.is_none();
+                        self.moved = good.then_some(names);
+                        return;
+                    }
+                },
+                () = sleep_until(self.next_look) => return,
+                () = self.reread.requested() => {
+                    // Everything is read anew, also what seems unchanged.
+                    self.stamps = Arc::default();
+                    self.tell_all = true;
+                    return;
+                }
             }
         }
     }
@@ -116,13 +141,21 @@ impl Following {
     fn start_look(&mut self) -> JoinHandle<Look> {
         let (_, arming) = self.watch.get_or_insert_with(DirectoryWatch::new);
         let (mut arming, directory) = (arming.clone(), self.settings.directory.clone());
-        let (known, context) = (self.stamps.clone(), self.context.clone());
+        let (moved, context) = (self.moved.take(), self.context.clone());
+        // Shared and not copied: a directory may have many files.
+        let known = Arc::clone(&self.stamps);
         let is_patient = self.unsettled.is_none_or(|since| since.elapsed() < WRITERS_GET_AT_MOST);
         spawn_blocking(move || {
             // First the watch, then the look: what happens between the two is told.
             let armed = arming.arm(&directory);
-            let scan = scan(&directory, &known, is_patient.then(SystemTime::now), &context);
-            Look { arming, armed, scan }
+            let some = moved.and_then(|names| scan_moved(&directory, &names, &context));
+            let partial = some.is_some();
+            let scan = match some {
+                Some(scan) => Ok(scan),
+                None => scan(&directory, &known, is_patient.then(SystemTime::now), &context),
+            };
+            drop(known);
+            Look { arming, armed, scan, partial }
         })
     }
 
@@ -131,6 +164,7 @@ impl Following {
             *arming = look.arming;
         }
         match look.scan {
+            Ok(scan) if look.partial => self.on_some(scan, look.armed),
             Ok(scan) => self.on_scan(scan, look.armed),
             Err(error) => self.on_error(error),
         }
@@ -140,6 +174,19 @@ impl Following {
         self.failed = true;
         self.next_look = Instant::now() + self.backoff.next_delay();
         self.ready.push_back(Err(error));
+    }
+
+    /// Some files have new contents, and all is well. When to look everywhere stays as it was.
+    fn on_some(&mut self, scan: Scan, armed: io::Result<()>) {
+        Arc::make_mut(&mut self.stamps).extend(scan.stamps);
+        let difference = self.files.update_some(scan.seen, UnixMillis::now().0);
+        if !difference.upserts.is_empty() {
+            self.tell(RegistryEvent::Upsert(difference.upserts));
+        }
+        if !difference.removes.is_empty() {
+            self.tell(RegistryEvent::Remove(difference.removes));
+        }
+        self.tell_problems(armed);
     }
 
     fn on_scan(&mut self, scan: Scan, armed: io::Result<()>) {
@@ -155,7 +202,7 @@ impl Following {
         if scan.unsettled && self.tell_all {
             return;
         }
-        self.stamps = scan.stamps;
+        (self.stamps, self.links) = (Arc::new(scan.stamps), scan.links);
         let no_files = scan.seen.is_empty();
         let difference = self.files.update(scan.seen, UnixMillis::now().0);
         let answered = std::mem::take(&mut self.failed);
@@ -218,8 +265,8 @@ mod tests {
     }
 
     fn empty_look() -> Look {
-        let scan = Scan { seen: BTreeMap::new(), stamps: BTreeMap::new(), unsettled: false };
-        Look { arming: Arming::impossible("too many"), armed: Ok(()), scan: Ok(scan) }
+        let arming = Arming::impossible("too many");
+        Look { arming, armed: Ok(()), scan: Ok(Scan::empty()), partial: false }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,8 @@ mod decode;
 mod document;
 mod files;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod scan;
 mod watch;
 

@@ -1,10 +1,12 @@
 //! One look at the directory: which files there are, and the content of those that changed.
 //!
 //! Blocking; the caller runs it where blocking is allowed. Only regular files are read (a FIFO would never end), and a
-//! file that is just being written is left for the next look: half a file can be good YAML, with half of the endpoints.
+//! file that is just being written is left for the next look: half a file can be good YAML, with half of the endpoints. A file
+//! that was moved into place is whole.
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirEntry, File, Metadata};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -45,6 +47,14 @@ pub(super) struct Scan {
     pub(super) stamps: BTreeMap<String, Stamp>,
     /// Whether some file is just being written, so that another look is due soon.
     pub(super) unsettled: bool,
+    /// Whether some file is a link: then it may change by what happens to other names.
+    pub(super) links: bool,
+}
+
+impl Scan {
+    pub(super) fn empty() -> Self {
+        Self { seen: BTreeMap::new(), stamps: BTreeMap::new(), unsettled: false, links: false }
+    }
 }
 
 /// Looks at `directory`. Files whose stamp is in `known` are not read again. A file that is just being written at `now`
@@ -55,15 +65,35 @@ pub(super) fn scan(
     now: Option<SystemTime>,
     context: &Context,
 ) -> Result<Scan, RegistryError> {
-    let mut scan = Scan { seen: BTreeMap::new(), stamps: BTreeMap::new(), unsettled: false };
+    let mut scan = Scan::empty();
     let listing = fs::read_dir(directory).map_err(|error| unlisted(directory, error))?;
     for entry in listing {
         let entry = entry.map_err(|error| unlisted(directory, error))?;
-        if let Some(shown) = counts(&entry) {
-            scan.look(&entry, shown, known, now, context);
+        if counts(&entry.file_name()) {
+            scan.links |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            scan.look(&entry.path(), known, now, context);
         }
     }
     Ok(scan)
+}
+
+/// Looks at some files only, which were moved into place. `None`: there is more to it than new contents, so that the whole
+/// directory needs a look.
+pub(super) fn scan_moved(directory: &Path, names: &BTreeSet<OsString>, context: &Context) -> Option<Scan> {
+    let mut scan = Scan::empty();
+    for name in names {
+        let path = directory.join(name);
+        if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return None;
+        }
+        match read(&path, None) {
+            Ok(Content::New { stamp, bytes, settled_at: Settled::After(_) }) => {
+                scan.take(&path, stamp, &bytes, context)
+            }
+            _ => return None,
+        }
+    }
+    Some(scan)
 }
 
 /// Why the directory as a whole can't be read. A directory that is not there is a source that is down, as an
@@ -76,28 +106,28 @@ fn unlisted(directory: &Path, error: io::Error) -> RegistryError {
     listed.about(directory.display().to_string()).caused_by(error)
 }
 
-/// The path as it is shown, of an entry that is ours by its name: `*.yaml`, `*.yml`, not hidden (editors' and tools'
-/// files are).
-fn counts(entry: &DirEntry) -> Option<String> {
-    let name = entry.file_name();
+/// Whether an entry is ours by its name: `*.yaml`, `*.yml`, not hidden (editors' and tools' files are).
+pub(super) fn counts(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    let ours = !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"));
-    // A name that is not UTF-8 is escaped and not replaced, or two files could look like one.
-    let shown = |path: &Path| path.to_str().map_or_else(|| format!("{path:?}"), str::to_owned);
-    ours.then(|| shown(&entry.path()))
+    !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"))
+}
+
+/// The path as it is shown. A name that is not UTF-8 is escaped and not replaced, or two files could look like one.
+fn shown(path: &Path) -> String {
+    path.to_str().map_or_else(|| format!("{path:?}"), str::to_owned)
 }
 
 impl Scan {
     fn look(
         &mut self,
-        entry: &DirEntry,
-        shown: String,
+        path: &Path,
         known: &BTreeMap<String, Stamp>,
         now: Option<SystemTime>,
         context: &Context,
     ) {
+        let shown = shown(path);
         let before = known.get(&shown);
-        match read(&entry.path(), before) {
+        match read(path, before) {
             Ok(Content::Same(stamp)) => {
                 self.stamps.insert(shown.clone(), stamp);
                 self.seen.insert(shown, Seen::Same);
@@ -107,19 +137,22 @@ impl Scan {
                 self.stamps.extend(before.map(|stamp| (shown.clone(), *stamp)));
                 self.seen.insert(shown, Seen::Same);
             }
-            Ok(Content::New { stamp, bytes, .. }) => {
-                let decoded = decode(&shown, &bytes, context);
-                self.stamps.insert(shown.clone(), stamp);
-                self.seen.insert(shown, Seen::Read(decoded));
-            }
+            Ok(Content::New { stamp, bytes, .. }) => self.take(path, stamp, &bytes, context),
             // Gone between the listing and the look, and not a link to nothing.
             Err(Unread::Io(error))
-                if error.kind() == ErrorKind::NotFound && entry.path().symlink_metadata().is_err() => {}
+                if error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {}
             Err(unread) => {
                 let problem = Problem::error(&shown, unread.to_string());
                 self.seen.insert(shown, Seen::Read(Decoded::bad(problem)));
             }
         }
+    }
+
+    fn take(&mut self, path: &Path, stamp: Stamp, bytes: &[u8], context: &Context) {
+        let shown = shown(path);
+        let decoded = decode(&shown, bytes, context);
+        self.stamps.insert(shown.clone(), stamp);
+        self.seen.insert(shown, Seen::Read(decoded));
     }
 }
 
@@ -192,7 +225,6 @@ const OTHER_CLOCK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;

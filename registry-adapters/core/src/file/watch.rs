@@ -1,15 +1,35 @@
 //! The watch on the directory: what makes the adapter look again.
 //!
 //! inotify says only *that* something happened; what it was is found by looking, so lost or reordered events do no harm.
-//! Where it is not to be had (the system's limit of watches is used up), the adapter looks every second instead.
+//! Where it is not to be had (the system's limit of watches is used up), the adapter looks every second instead. Files that
+//! were moved into place are told by name: they are whole, so that nobody has to wait for their writer, and the others
+//! need no look, however many there are.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
-use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::time::{Instant, timeout, timeout_at};
+
+use super::scan::counts;
+
+/// Where something may be different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Where {
+    /// Anywhere.
+    Everywhere,
+    /// In these files, which were moved into place; and in what links to `others`, if anything does.
+    Moved {
+        /// Files that count, by name.
+        names: BTreeSet<OsString>,
+        /// Something else happened, to names that do not count.
+        others: bool,
+    },
+}
 
 /// Events of one directory.
 pub(super) struct DirectoryWatch {
@@ -37,15 +57,42 @@ impl DirectoryWatch {
     }
 
     /// Returns some time after something happened, when it is quiet again. Cancel safe enough: an event lost by
-    /// cancelling is made up for by the caller, who looks anyway then.
-    pub(super) async fn changed(&mut self) {
+    /// cancelling is made up for by the caller, who looks everywhere then.
+    pub(super) async fn changed(&mut self) -> Where {
         let Some(events) = &mut self.events else { return std::future::pending().await };
+        let mut found = Where::Moved { names: BTreeSet::new(), others: false };
         // An error (events overflowed, interrupted) is a reason to look as well, after the pause below.
-        let _ = events.next().await;
+        found.add(events.next().await);
         let end = Instant::now() + QUIET_AT_MOST;
-        while let Ok(Ok(_)) = timeout_at(end, timeout(QUIET, events.next())).await {
+        while let Ok(Ok(event)) = timeout_at(end, timeout(found.quiet(), events.next())).await {
+            found.add(event);
             // Without this, errors that are always ready would spin until the end.
             tokio::task::yield_now().await;
+        }
+        found
+    }
+}
+
+impl Where {
+    fn add(&mut self, event: Option<io::Result<EventOwned>>) {
+        let Self::Moved { names, others } = self else { return };
+        let Some(Ok(EventOwned { mask, name: Some(name), .. })) = event else {
+            *self = Self::Everywhere;
+            return;
+        };
+        match (counts(&name), mask == EventMask::MOVED_TO) {
+            (true, true) => {
+                names.insert(name);
+            }
+            (true, false) => *self = Self::Everywhere,
+            (false, _) => *others = true,
+        }
+    }
+
+    fn quiet(&self) -> Duration {
+        match self {
+            Self::Everywhere => QUIET,
+            Self::Moved { .. } => QUIET_WHEN_MOVED,
         }
     }
 }
@@ -85,5 +132,7 @@ fn events_of_interest() -> WatchMask {
 const BUFFER: usize = 16 << 10;
 /// Editors and tools write in several steps; longer than the time that makes a file settled.
 const QUIET: Duration = Duration::from_millis(20);
+/// Files that were moved into place are whole; one tool moves several in a row.
+const QUIET_WHEN_MOVED: Duration = Duration::from_millis(1);
 /// A directory in which something happens all the time is looked at nevertheless.
 const QUIET_AT_MOST: Duration = Duration::from_millis(200);

@@ -120,12 +120,39 @@ fn a_single_workload_may_vanish() {
 #[test]
 fn a_second_read_confirms_only_when_it_is_late_enough() {
     let mut bench = Bench::with(&["a", "b", "c"]);
-    bench.at(10, all(&[]));
-    assert!(!bench.at(39, all(&[])), "a read too early changed something");
+    bench.at(10, all(&["a"]));
+    assert!(!bench.at(39, all(&["a"])), "a read too early changed something");
     assert_eq!(bench.names().len(), 3);
-    assert!(bench.at(40, all(&[])));
+    assert!(bench.at(40, all(&["a"])));
+    assert_eq!(bench.names(), ["a"]);
+    assert_eq!(bench.guard.reread_due(), None);
+}
+
+#[test]
+fn a_listing_that_leaves_nothing_is_doubted_for_longer() {
+    let mut bench = Bench::with(&["a", "b", "c"]);
+    bench.at(10, all(&[]));
+    assert!(!bench.at(609, all(&[])), "a read too early changed something");
+    assert_eq!(bench.names().len(), 3);
+    assert!(bench.at(610, all(&[])));
     assert!(bench.names().is_empty());
     assert_eq!(bench.guard.reread_due(), None);
+}
+
+#[test]
+fn while_an_emptied_source_fills_again_the_others_are_waited_for() {
+    let mut bench = Bench::with(&["a", "b", "c", "d", "e"]);
+    bench.at(10, all(&[]));
+    // Each of these would confirm what is still missing, and the third is no large loss any more.
+    bench.at(60, all(&["a"]));
+    bench.at(85, all(&["a", "b"]));
+    bench.at(110, all(&["a", "b", "c"]));
+    assert_eq!(bench.names(), ["a", "b", "c", "d", "e"]);
+    bench.at(139, all(&["a", "b", "c", "d"]));
+    assert_eq!(bench.names().len(), 5);
+    // Nothing more comes.
+    assert!(bench.at(170, all(&["a", "b", "c", "d"])));
+    assert_eq!(bench.names(), ["a", "b", "c", "d"]);
 }
 
 #[test]
@@ -182,7 +209,7 @@ fn services_that_vanish_together_with_their_workloads_wait_with_them() {
     bench.at(1, RegistryEvent::Upsert(vec![Entry::Service(declared)]));
     bench.at(10, RegistryEvent::Reset { scope: Scope::Services(vec![service("api")]), entries: Vec::new() });
     assert_eq!(bench.names().len(), 4);
-    bench.at(40, RegistryEvent::Reset { scope: Scope::Services(vec![service("api")]), entries: Vec::new() });
+    bench.at(610, RegistryEvent::Reset { scope: Scope::Services(vec![service("api")]), entries: Vec::new() });
     assert!(bench.names().is_empty());
 }
 
@@ -256,7 +283,7 @@ proptest! {
             prop_assert_eq!((extra, guarded.len()), guard.held_back());
             prop_assert_eq!(extra > 0, guard.reread_due().is_some());
         }
-        now += Duration::from_secs(60);
+        now += Duration::from_secs(600);
         let listing = RegistryEvent::Reset { scope: Scope::All, entries: bare.values().cloned().collect() };
         for event in guard.judge(listing, now).events {
             apply(&mut guarded, &event);

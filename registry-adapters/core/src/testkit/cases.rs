@@ -139,8 +139,9 @@ const WEB_1: Instance =
     Instance { service: "kit-web", name: "kit-web-1", port: 4103, health: Health::Healthy };
 const ALL: [Instance; 3] = [API_1, API_2, WEB_1];
 
+const PLENTY: Duration = Duration::from_secs(1);
 const BELIEVES_ALL: GuardSettings =
-    GuardSettings { enabled: false, fraction: 1.0, confirm_after: Duration::from_secs(1) };
+    GuardSettings { enabled: false, fraction: 1.0, confirm_after: PLENTY, confirm_empty_after: PLENTY };
 
 fn synced_with(instances: &[Instance]) -> impl Fn(&View) -> bool {
     move |view| view.state() == State::Synced && view.holds(instances)
@@ -333,7 +334,8 @@ async fn reread_lists_all(mut backend: impl Backend) -> Verdict {
 
 async fn held_reset_is_confirmed(mut backend: impl Backend) -> Verdict {
     let confirm_after = backend.pace().quiet;
-    let guard = GuardSettings { confirm_after, ..GuardSettings::default() };
+    let guard =
+        GuardSettings { confirm_after, confirm_empty_after: confirm_after, ..GuardSettings::default() };
     let mut observer = synced(&mut backend, guard).await?;
     show(&mut backend, Fault::Empty).await?;
     observer.until("holding a listing back", |view| view.freshness.held_reset.is_some()).await?;

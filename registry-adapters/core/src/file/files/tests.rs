@@ -7,12 +7,13 @@ use super::*;
 
 fn object(name: &str, line: u64) -> Object {
     let key: ServiceKey = name.parse().unwrap();
-    Object { entry: Entry::Service(Service { key, ports: Vec::new(), labels: BTreeMap::new() }), line }
+    let entry = Entry::Service(Service { key, ports: Vec::new(), labels: BTreeMap::new() });
+    Object { entry: Arc::new(entry), line }
 }
 
 fn labelled(name: &str, label: u64) -> Object {
     let mut object = object(name, 1);
-    if let Entry::Service(service) = &mut object.entry {
+    if let Entry::Service(service) = Arc::make_mut(&mut object.entry) {
         service.labels.insert("v".to_owned(), label.to_string());
     }
     object
@@ -104,6 +105,36 @@ fn a_bad_file_keeps_even_the_names_that_it_was_about_to_give_up() {
 }
 
 proptest! {
+    /// A look at what was moved into place finds what a look at everything finds.
+    #[test]
+    fn a_look_at_some_files_is_as_good_as_one_at_all(
+        looks in prop::collection::vec((0_usize..4, prop::collection::vec((0_usize..5, 0_u64..2), 0..4), prop::bool::weighted(0.1)), 0..24),
+    ) {
+        let (mut some, mut all) = (Files::default(), Files::default());
+        for (file, held, is_bad) in looks {
+            let decoded = || {
+                let mut names = BTreeSet::new();
+                let objects = held.iter().filter(|(name, _)| names.insert(*name));
+                let objects = objects.map(|(name, label)| labelled(&format!("n{name}"), *label)).collect();
+                match is_bad {
+                    true => garbage("x"),
+                    false => Seen::Read(Decoded { objects, problems: Vec::new() }),
+                }
+            };
+            let name = format!("f{file}");
+            let others = all.files.keys().filter(|other| **other != name).map(|other| (other.clone(), Seen::Same));
+            let seen = others.chain([(name.clone(), decoded())]).collect();
+            let told = (some.update_some([(name, decoded())].into(), 7), all.update(seen, 7));
+            let sorted = |mut difference: Difference| {
+                difference.upserts.sort_by_key(Entry::key);
+                difference
+            };
+            prop_assert_eq!(sorted(told.0), sorted(told.1));
+            prop_assert_eq!(some.entries(), all.entries());
+            prop_assert_eq!(some.problems(), all.problems());
+        }
+    }
+
     /// Whatever the files do: no name is told twice, what was told adds up to what there is, and a name is there
     /// if some good file that is alone with it has it.
     #[test]
