@@ -47,9 +47,14 @@ impl Kernel {
 }
 
 impl Held {
-    /// Whether nothing is left behind, and nothing lost.
+    /// Whether it stands still between two looks.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.kernel.descriptors == other.kernel.descriptors && self.tasks == other.tasks
+    }
+
+    /// Whether not one descriptor and not one task is more than in `before`.
+    pub(crate) fn left_nothing(&self, before: &Self) -> bool {
+        self.kernel.descriptors <= before.kernel.descriptors && self.tasks <= before.tasks
     }
 
     /// For complaints.
