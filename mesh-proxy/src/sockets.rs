@@ -136,7 +136,11 @@ mod tests {
         let probed = (accepted.tcp_keepalive_time().unwrap(), accepted.tcp_keepalive_interval().unwrap());
         assert_eq!(probed, (IDLE, EVERY));
         assert_eq!(accepted.tcp_keepalive_retries().unwrap(), PROBES);
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), None, "it would cut a client that pauses a download");
+        assert_eq!(
+            accepted.tcp_user_timeout().unwrap(),
+            None,
+            "it would cut a client that pauses a download"
+        );
     }
 
     #[test]
