@@ -26,7 +26,8 @@ impl Kernel {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let number = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
             anyhow::Ok(line.split_whitespace().next().context("a number")?.parse::<u64>()?)
         };
         Ok(Self {
@@ -46,9 +47,14 @@ impl Kernel {
 }
 
 impl Held {
-    /// Whether nothing is left behind, and nothing lost.
+    /// Whether it stands still between two looks.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.kernel.descriptors == other.kernel.descriptors && self.tasks == other.tasks
+    }
+
+    /// Whether not one descriptor and not one task is more than in `before`.
+    pub(crate) fn left_nothing(&self, before: &Self) -> bool {
+        self.kernel.descriptors <= before.kernel.descriptors && self.tasks <= before.tasks
     }
 
     /// For complaints.

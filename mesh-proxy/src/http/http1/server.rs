@@ -137,7 +137,9 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
                     if let Some(head) = taken.map_err(NoHead::Refused)? {
                         return Ok(head);
                     }
-                    if !begun {
+                    // An empty line, which old clients send behind a body, is no beginning.
+                    let says = inbox.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+                    if !begun && says {
                         begun = true;
                         due = Instant::now() + self.http.header_read;
                     }
