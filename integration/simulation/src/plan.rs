@@ -89,7 +89,7 @@ impl Plan {
             planes: if rng.percent(40) { 2 } else { 1 },
             registries: rng.between(1, 3) as usize,
             services: rng.between(2, 7) as usize,
-            chaos: Duration::from_secs(rng.between(30, 240)),
+            chaos: Duration::from_secs(rng.between(30, 200)),
             faults,
             max_response: [1, 400, 1 << 20][rng.below(3)],
             leaf_ttl: Duration::from_secs([200, 300, 400][rng.below(3)]),

@@ -99,8 +99,9 @@ pub(crate) struct World {
     start: Instant,
 }
 
-/// After the last change: back-off, a guard that waits for two readings, certificates to be attested.
-const CALM: Duration = Duration::from_secs(300);
+/// After the last change: an emptied registry is doubted for 10 minutes (`GuardSettings`), and read every 30 s; back-off and
+/// certificates to be attested take less.
+const CALM: Duration = Duration::from_secs(720);
 const RECONNECTED: Duration = Duration::from_secs(120);
 const MORE: Duration = Duration::from_secs(3);
 const TRIES: u32 = 10;

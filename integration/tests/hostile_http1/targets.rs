@@ -35,6 +35,12 @@ fn lines() -> Vec<Row> {
         refused("a method without end", "A".repeat(70_000), 501, "method"),
         refused("a target of 40 KB", get(&format!("/{}", "a".repeat(40_000))), 414, "target_size"),
         refused("a target without end", format!("GET /{}", "a".repeat(70_000)), 414, "target_size"),
+    ]
+}
+
+fn targets() -> Vec<Row> {
+    let host = "Host: a\r\n\r\n";
+    vec![
         refused("a space in the target", format!("GET /x y HTTP/1.1\r\n{host}"), 400, "start_line"),
         refused("a tab in the target", get("/x\ty"), 400, "target"),
         refused("a NUL in the target", get("/x\0y"), 400, "target"),
@@ -90,7 +96,7 @@ fn paths() -> Vec<Row> {
 
 #[tokio::test]
 async fn a_request_line_is_one() -> Result<()> {
-    run(&lines()).await
+    run(&[lines(), targets()].concat()).await
 }
 
 #[tokio::test]

@@ -39,9 +39,11 @@ impl Kernel {
 
     /// With the tasks that its metrics name.
     pub(crate) fn with(self, metrics: &str) -> Result<Held> {
-        let lines = metrics.lines().filter(|line| line.starts_with("weft_tasks"));
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("weft_tasks") || line.starts_with("weft_control_tasks"));
         let tasks: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-        ensure!(!tasks.is_empty(), "no weft_tasks in the metrics");
+        ensure!(!tasks.is_empty(), "no tasks in the metrics");
         Ok(Held { kernel: self, tasks: tasks.iter().sum::<f64>() as u64 })
     }
 }

@@ -80,3 +80,27 @@ async fn try_again(way: Weak<Way>, doubt: u64) {
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_way_in_doubt_is_found_again_when_somebody_listens_there_and_not_before() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let way = Rc::new(Way::new(Rc::from([address]), Duration::from_secs(1)));
+        assert!(way.unheard(), "it is news");
+        assert!(!way.unheard(), "it is none any more");
+        tokio::time::sleep(FIRST_TRY * 2).await;
+        assert!(way.is_doubted(), "a refusal is no answer");
+        let _listener = std::net::TcpListener::bind(address).unwrap();
+        let found = async {
+            while way.is_doubted() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), found).await.expect("it is not found again");
+    }
+}

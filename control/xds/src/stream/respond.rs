@@ -102,6 +102,10 @@ impl Subscription {
         if !asked && self.refused.get(name).is_some_and(|refusal| refusal.what == now) {
             return Verdict::Nothing;
         }
+        if current.is_none() {
+            // What was refused is not there any more; where the client held nothing before it, nothing is said of that.
+            self.refused.remove(name);
+        }
         match current {
             Some(resource) => Verdict::Send(resource),
             // Nobody asked for a workload by its name, so the absence of an unknown one is no news.

@@ -203,6 +203,12 @@ impl Subscription {
     /// differ (a response under way, a refusal, a change not yet sent) what the client holds is open, so that it is told
     /// once more: that the workload is gone, or, if it wants it again by then, the workload.
     fn forget_unseen(&mut self, resources: &ResourceSet) {
+        // Refused when it was new: the client has nothing of it.
+        let (refused, known) = (self.refused.keys(), &self.known);
+        let refused =
+            refused.filter(|name| !known.contains_key(*name) && self.current(name, resources).is_none());
+        let refused: Vec<Arc<str>> = refused.cloned().collect();
+        refused.iter().for_each(|name| self.forget(name));
         let unseen: Vec<Arc<str>> =
             self.known.keys().filter(|name| self.current(name, resources).is_none()).cloned().collect();
         let under_way: BTreeSet<&Arc<str>> =

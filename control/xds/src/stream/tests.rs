@@ -348,6 +348,23 @@ fn a_refused_resource_that_goes_away_is_removed() {
 }
 
 #[test]
+fn a_resource_refused_when_it_was_new_is_not_shown_as_refused_once_it_is_gone_or_given_up() {
+    for given_up in [false, true] {
+        let mut world = World::new(&[("vm/a", &["api"])]);
+        world.listening(&["default/api"]);
+        let bad = world.set("vm/b", &["api"], 2);
+        world.nack(&bad[0], &["vm/b"]);
+        assert!(!world.stream.status().in_sync);
+        let said = match given_up {
+            false => world.remove("vm/b"),
+            true => world.unsubscribe(Type::Workload, &["default/api"]),
+        };
+        assert!(said.is_empty(), "the client holds nothing of it");
+        assert!(world.stream.status().in_sync);
+    }
+}
+
+#[test]
 fn d7_what_is_asked_for_again_is_sent_again() {
     let mut world = World::new(&[("vm/a", &["api"])]);
     world.listening(&["default/api"]);

@@ -25,7 +25,7 @@ pub(crate) fn check(
         let name = (kind, resource.name.clone());
         let same = proxy.held.get(&name) == Some(&resource.version)
             && !is_of(&proxy.given_up, kind, resource)
-            && !(incomplete && !proxy.given_up.is_empty());
+            && (!incomplete || proxy.given_up.is_empty());
         holds(INVARIANT, !same, || {
             format!("{kind} {} again in version {}", resource.name, resource.version)
         })?;
