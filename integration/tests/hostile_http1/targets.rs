@@ -64,6 +64,11 @@ fn targets() -> Vec<Row> {
             "GET /x HTTP/1.1\r\nhost: a\r\n\r\n",
         ),
         passed(
+            "an expectation in HTTP/1.0, where it has no meaning",
+            "GET /x HTTP/1.0\r\nHost: a\r\nExpect: 100-continuu\r\n\r\n",
+            "GET /x HTTP/1.1\r\nhost: a\r\n\r\n",
+        ),
+        passed(
             "OPTIONS of all",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",

@@ -118,13 +118,11 @@ impl Tracker {
         {
             let members = self.members.borrow();
             let from = Bound::Excluded(self.looked.get());
-            let mut seen = 0;
             let round = members.range((from, Bound::Unbounded)).chain(members.range(..=self.looked.get()));
-            for (number, member) in round {
-                if found.len() >= most || seen >= most.saturating_add(LOOK) {
+            for (number, member) in round.take(most.saturating_add(LOOK)) {
+                if found.len() >= most {
                     break;
                 }
-                seen += 1;
                 self.looked.set(*number);
                 if member.is_idle() {
                     found.push(member.clone());

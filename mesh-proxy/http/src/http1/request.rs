@@ -68,6 +68,10 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<RequestHead, Refused> {
     if framing == Framing::None && method == Method::CONNECT {
         headers.remove(http::header::CONTENT_LENGTH);
     }
+    if version == Version::HTTP_10 {
+        // It has no meaning there, and is sent on as HTTP/1.1, where it has (RFC 9110 10.1.1).
+        headers.remove(EXPECT);
+    }
     let expects_continue = expects_continue(version, &headers, &noted)?;
     Ok(RequestHead {
         method,
