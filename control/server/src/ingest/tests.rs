@@ -190,7 +190,8 @@ async fn a_first_listing_after_a_restart_that_lacks_most_of_what_was_stored_is_h
     let is_held = tokio::time::timeout(Duration::from_secs(60), reports.wait_for(held)).await.is_ok();
     assert!(is_held, "{:?}", restarted.readers.reports.borrow());
     assert_eq!(restarted.readers.state.borrow().snapshot.workload_count(), 3);
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    // An empty registry is believed only after `confirm_empty_after`.
+    tokio::time::sleep(Duration::from_secs(601)).await;
     restarted.lists(Vec::new()).await;
     restarted.published(|p| p.snapshot.workload_count() == 0).await;
 }
