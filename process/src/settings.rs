@@ -51,7 +51,11 @@ pub fn load<T: DeserializeOwned>(
 /// The sources one by one, for a program that has flags of its own for some settings. Later ones win.
 #[derive(Debug, Clone, Default)]
 #[must_use]
-pub struct Sources(Figment);
+pub struct Sources {
+    figment: Figment,
+    /// What was wrong before figment could read it.
+    problems: Vec<String>,
+}
 
 impl Sources {
     /// A TOML file.
@@ -62,13 +66,23 @@ impl Sources {
         let Some(path) = path else { return Ok(self) };
         // Figment would tell that it can't be read without its kind, as one of the wrong values.
         std::fs::File::open(path).map_err(|cause| InvalidSettings::File { path: path.to_owned(), cause })?;
-        Ok(Self(self.0.merge(Toml::file_exact(path))))
+        Ok(self.merge(Toml::file_exact(path)))
     }
 
     /// All variables of this prefix but `not_settings`, which the program reads itself (without the prefix, in lower
     /// case).
-    pub fn environment(self, prefix: &str, not_settings: &[&str]) -> Self {
-        Self(self.0.merge(Env::prefixed(prefix).ignore(not_settings).split("__")))
+    pub fn environment(mut self, prefix: &str, not_settings: &[&str]) -> Self {
+        let mut variables = Env::prefixed(prefix).ignore(not_settings);
+        let unreadable: Vec<String> = variables
+            .iter()
+            .filter(|(_, value)| flag::is_unreadable(value))
+            .map(|(key, _)| key.into_string())
+            .collect();
+        for key in &unreadable {
+            self.problems.push(format!("{key}: {} (from the environment)", flag::UNREADABLE));
+            variables = variables.ignore(&[key]);
+        }
+        self.merge(variables.split("__"))
     }
 
     /// One `--set KEY=VALUE`.
@@ -76,12 +90,12 @@ impl Sources {
     /// # Errors
     /// When it is not of that form.
     pub fn set(self, text: &str) -> Result<Self, InvalidSettings> {
-        Ok(Self(self.0.merge(Flag::set(text)?)))
+        Ok(self.merge(Flag::set(text)?))
     }
 
     /// The flag of one setting: its name with the dashes, as in `--leaf-ttl`, its key, and its value, which is text.
     pub fn flag(self, name: &str, key: &str, value: &str) -> Self {
-        Self(self.0.merge(Flag::named(name, key, value)))
+        self.merge(Flag::named(name, key, value))
     }
 
     /// The settings.
@@ -89,8 +103,15 @@ impl Sources {
     /// # Errors
     /// What is unknown or of the wrong form, and where it was read.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, InvalidSettings> {
-        let read = self.0.extract();
+        if !self.problems.is_empty() {
+            return Err(InvalidSettings::Values(self.problems));
+        }
+        let read = self.figment.extract();
         read.map_err(|errors| InvalidSettings::Values(errors.into_iter().map(describe).collect()))
+    }
+
+    fn merge(self, provider: impl figment::Provider) -> Self {
+        Self { figment: self.figment.merge(provider), ..self }
     }
 }
 

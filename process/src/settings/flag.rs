@@ -7,6 +7,14 @@ use figment::{Metadata, Profile, Provider};
 
 use super::InvalidSettings;
 
+/// What is wrong with a value of which [`is_unreadable`] says so.
+pub(super) const UNREADABLE: &str = "a quoted value, list or table with both a backslash and a character beyond ASCII can't be read; set it in the file";
+
+/// Whether figment would misread a value, or panic over it: where it finds an escape it counts characters and means bytes.
+pub(super) fn is_unreadable(value: &str) -> bool {
+    value.trim_start().starts_with(['"', '\'', '[', '{']) && value.contains('\\') && !value.is_ascii()
+}
+
 pub(super) struct Flag {
     text: String,
     values: Dict,
@@ -19,6 +27,9 @@ impl Flag {
             let problem = format!("flag --set {text}: expected KEY=VALUE, as in admin.listen=127.0.0.1:0");
             return Err(InvalidSettings::Values(vec![problem]));
         };
+        if is_unreadable(value) {
+            return Err(InvalidSettings::Values(vec![format!("{key}: {UNREADABLE} (flag --set {text})")]));
+        }
         // Figment's own reading of a bare value: numbers, booleans, [lists], {tables}; everything else is text.
         let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
         Ok(Self::new(format!("--set {text}"), key, value))

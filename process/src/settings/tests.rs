@@ -131,3 +131,16 @@ fn a_missing_file_is_an_error_and_not_the_defaults() {
     assert!(matches!(error, InvalidSettings::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/nonexistent/weft.toml: No such file"), "{error}");
 }
+
+#[test]
+fn a_value_that_figment_would_misread_is_refused_by_name() {
+    for flag in ["state_dir=\"é\\\"x\"", "state_dir= [\"é\\t\"]"] {
+        let error = read("", &[flag]).unwrap_err();
+        assert!(error.starts_with("settings: state_dir: ") && error.contains("backslash"), "{error}");
+    }
+    for (flag, value) in
+        [("state_dir=\"a\\tb\"", "a\tb"), ("state_dir=é\\x", "é\\x"), ("state_dir=\"é\"", "é")]
+    {
+        assert_eq!(read("", &[flag]).unwrap().state_dir, value);
+    }
+}
