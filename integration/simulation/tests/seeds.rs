@@ -1,6 +1,10 @@
 //! Many seeds, each a history of its own. `WEFT_SIM_SEEDS` says how many (`cargo xtask test` says 10,000), `WEFT_SIM_FIRST`
 //! from which on.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and is asked for by variables"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
