@@ -7,13 +7,13 @@
 //! What is set on a listener the kernel gives to each connection that it accepts, so that accepting costs no further call.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::settings::Settings;
 use crate::shared::{Bound, Sockets};
+use crate::tcp::socket::{EVERY, IDLE, PROBES};
 
 /// Waiting connections before the kernel refuses; a burst of callers after a restart fits.
 const BACKLOG: i32 = 1024;
@@ -91,21 +91,11 @@ fn open(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Without Nagle's delay; and a peer that vanished without a word is found out.
+/// Without Nagle's delay; and an idle one whose other end is gone is closed, as in `tcp/socket.rs`.
 fn for_connections(socket: &Socket) -> std::io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    // RFC 5482. For data that nobody acknowledges; keepalive is for connections without any.
-    socket.set_tcp_user_timeout(Some(GONE))
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(EVERY).with_retries(PROBES))
 }
-
-/// A connection without a byte is probed after so long …
-const SILENCE: Duration = Duration::from_secs(30);
-/// … so often …
-const PROBES: Duration = Duration::from_secs(15);
-/// … and is dead when nothing came back for so long.
-const GONE: Duration = Duration::from_secs(45);
 
 fn bound_socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -144,8 +134,13 @@ mod tests {
         let accepted = Socket::from(listener.accept().unwrap().0);
         assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
         let probed = (accepted.tcp_keepalive_time().unwrap(), accepted.tcp_keepalive_interval().unwrap());
-        assert_eq!(probed, (SILENCE, PROBES));
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(GONE));
+        assert_eq!(probed, (IDLE, EVERY));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), PROBES);
+        assert_eq!(
+            accepted.tcp_user_timeout().unwrap(),
+            None,
+            "it would cut a client that pauses a download"
+        );
     }
 
     #[test]

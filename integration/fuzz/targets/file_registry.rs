@@ -11,14 +11,19 @@ fuzz_target!(|bytes: &[u8]| {
     let id = registry("file/fuzz");
     let trust_domain = "mesh.test".parse().expect("a constant");
     let (entries, problems) = decode(bytes, &id, &trust_domain);
-    let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+    // To YAML a lone carriage return ends a line too.
+    let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
     let wrong = problems.iter().any(|problem| problem.severity == Severity::Error);
     assert!(!wrong || entries.is_empty(), "a file with an error counts as a whole");
     for problem in &problems {
         assert!(problem.line.is_none_or(|line| (1..=lines).contains(&line)), "no such line: {problem}");
         assert!(!problem.message.is_empty());
     }
-    assert_eq!((entries.clone(), problems), decode(bytes, &id, &trust_domain), "the same bytes, another result");
+    assert_eq!(
+        (entries.clone(), problems),
+        decode(bytes, &id, &trust_domain),
+        "the same bytes, another result"
+    );
     if !wrong {
         Believer::new(&id).hear(RegistryEvent::Reset { scope: Scope::All, entries });
     }

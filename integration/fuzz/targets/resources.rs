@@ -34,7 +34,11 @@ fn to_proxy(mut bytes: &[u8]) {
         let (nonce, count) = (response.nonce.clone(), response.resources.len());
         let applied = client.on_response(response);
         assert_eq!(applied.request.response_nonce, nonce);
-        assert_eq!(applied.request.error_detail.is_some(), !applied.refused.is_empty(), "refused without a NACK");
+        assert_eq!(
+            applied.request.error_detail.is_some(),
+            !applied.refused.is_empty(),
+            "refused without a NACK"
+        );
         assert!(applied.refused.len() <= count.max(1));
         // A restarted proxy takes what it saved.
         let held = client.held();
@@ -54,7 +58,8 @@ fn to_control_plane(mut bytes: &[u8]) {
         bytes = rest;
         let Ok(mut request) = DeltaDiscoveryRequest::decode(message) else { continue };
         if stream.node().is_none() && request.node.is_none() {
-            request.node = Some(Node { id: "spiffe://mesh.test/ns/shop/sa/web~1".to_owned(), ..Node::default() });
+            request.node =
+                Some(Node { id: "spiffe://mesh.test/ns/shop/sa/web~1".to_owned(), ..Node::default() });
         }
         if stream.on_request(request, control.published()).is_err() {
             return;

@@ -19,10 +19,10 @@ use crate::wire::Raw;
 
 /// `web` calls `api` (HTTP/1 behind its proxy) and `api2` (HTTP/2).
 pub(crate) struct World {
-    pub(crate) mesh: Mesh,
+    _mesh: Mesh,
     pub(crate) web: Proxy,
     pub(crate) api: Proxy,
-    pub(crate) api2: Proxy,
+    _api2: Proxy,
     pub(crate) seen: Seen,
     pub(crate) seen2: Seen,
     port: u16,
@@ -36,6 +36,8 @@ pub(crate) enum Entrance {
     Upstream,
     /// To `api`'s tunnel port, with `web`'s certificate.
     Tunnel,
+    /// To `web`'s listener for `api2`, whose application speaks HTTP/2 itself.
+    Http2,
 }
 
 impl World {
@@ -50,7 +52,7 @@ impl World {
         let web = mesh.proxy(plan).await?;
         web.ready().await?;
         let tls = client_config(&mesh)?;
-        let world = Self { mesh, web, api, api2, seen, seen2, port: app.port(), tls };
+        let world = Self { _mesh: mesh, web, api, _api2: api2, seen, seen2, port: app.port(), tls };
         eventually("a first request is answered", async || world.good().await.map(Some)).await?;
         Ok(world)
     }
@@ -59,6 +61,7 @@ impl World {
     pub(crate) async fn enter(&self, entrance: Entrance) -> Result<Raw> {
         match entrance {
             Entrance::Upstream => Raw::plain(self.web.upstream("api")).await,
+            Entrance::Http2 => Raw::plain(self.web.upstream("api2")).await,
             Entrance::Tunnel => Raw::tls(self.api.tunnel, self.tls.clone()).await,
         }
     }
@@ -66,8 +69,16 @@ impl World {
     /// Who is met there.
     pub(crate) fn proxy(&self, entrance: Entrance) -> &Proxy {
         match entrance {
-            Entrance::Upstream => &self.web,
+            Entrance::Upstream | Entrance::Http2 => &self.web,
             Entrance::Tunnel => &self.api,
+        }
+    }
+
+    /// What the application behind it saw.
+    pub(crate) fn seen(&self, entrance: Entrance) -> Vec<String> {
+        match entrance {
+            Entrance::Upstream | Entrance::Tunnel => self.seen.take(),
+            Entrance::Http2 => self.seen2.take(),
         }
     }
 

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,26 +116,18 @@ async fn eight_thousand_idle_connections_cost_no_good_call_and_the_drain_ends() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_proxies_connections_are_bounded_in_memory() -> Result<()> {
-    const PEERS: usize = 1_000;
+    const PEERS: usize = 500;
     let world = World::start("").await?;
     let shows = world.ca.leaf("spiffe://test.weft/ns/default/sa/web", |_| {})?.certified()?;
     let before = memory(&world.api).await?;
-    let mut idle = Vec::new();
+    let (mut idle, mut answering) = (Vec::new(), JoinSet::new());
     while idle.len() < PEERS {
-        let mut batch = JoinSet::new();
-        for _ in 0..50 {
-            let config = caller(Some(shows.clone()), &[&TLS13], &[b"weft/1"])?;
-            let address = world.api.tunnel;
-            batch.spawn(async move {
-                let mut tls = connect(address, config).await?;
-                tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
-                tls.read_exact(&mut [0; 9]).await?;
-                std::io::Result::Ok(tls)
-            });
-        }
-        while let Some(opened) = batch.join_next().await {
-            idle.push(opened??);
-        }
+        let config = caller(Some(shows.clone()), &[&TLS13], &[b"weft/1"])?;
+        let tls = TokioIo::new(connect(world.api.tunnel, config).await?);
+        // Answers pings; who does not is let go.
+        let (sender, connection) = handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), tls).await?;
+        answering.spawn(connection);
+        idle.push(sender);
     }
     at_least(&world.api, "weft_tunnel_connections", PEERS).await?;
     let after = memory(&world.api).await?;
@@ -216,9 +212,17 @@ async fn at_the_limit_of_memory_requests_get_503_with_om_and_all_is_well_when_it
     .await?;
     let held = world.web.metric("weft_memory_bytes", &[]).await?;
     println!("refused with OM at {:.1} MiB of 48 MiB, {} connections", held / 1048576.0, stuck.len());
-    let (status, body) = world.web.admin("/ready").await?;
-    ensure!(status == 200 && body.contains("limits.memory"), "{status} {body}");
-    ensure!(world.web.metric("weft_overload_level", &[]).await? >= 1.0);
+    // Relief may have taken the pressure off again meanwhile; more brings it back.
+    eventually("it is ready, and says that it is overloaded", async || {
+        let (status, body) = world.web.admin("/ready").await?;
+        ensure!(status == 200, "{status} {body}");
+        if !body.contains("limits.memory") {
+            stuck.extend(open(address, 20, b"GET /big/16777216 HTTP/1.1\r\nhost: api\r\n\r\n").await?);
+            return Ok(None);
+        }
+        Ok(Some(()))
+    })
+    .await?;
     drop(stuck);
     eventually("calls are answered again", async || world.good().await.map(Some)).await?;
     eventually("the pressure is off", async || {

@@ -26,7 +26,11 @@ pub(crate) struct Changes {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} flaps, {} services came and went, {} restarts", self.flaps, self.services, self.restarts)
+        write!(
+            f,
+            "{} flaps, {} services came and went, {} restarts",
+            self.flaps, self.services, self.restarts
+        )
     }
 }
 

@@ -59,7 +59,8 @@ impl Mixed {
             others.spawn(async move {
                 while !*stopped.borrow() {
                     if let Err(error) = kind.once(entries, &counts).await {
-                        let mut failures = counts.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut failures =
+                            counts.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         failures.push(format!("{kind:?}: {error:#}"));
                     }
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -98,8 +99,17 @@ impl Outcome {
     /// Whole requests all succeeded, and there were some of each kind.
     pub(crate) fn verdict(&self) -> Result<()> {
         let failures = self.counts.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        ensure!(failures.is_empty(), "{} failed: {:?}", failures.len(), failures.iter().take(5).collect::<Vec<_>>());
-        ensure!(self.steady.failures.is_empty(), "{:?}", self.steady.failures.iter().take(5).collect::<Vec<_>>());
+        ensure!(
+            failures.is_empty(),
+            "{} failed: {:?}",
+            failures.len(),
+            failures.iter().take(5).collect::<Vec<_>>()
+        );
+        ensure!(
+            self.steady.failures.is_empty(),
+            "{:?}",
+            self.steady.failures.iter().take(5).collect::<Vec<_>>()
+        );
         let Counts { grpc, tcp, upgrades, aborted, slow, .. } = &*self.counts;
         let all = [grpc, tcp, upgrades, aborted, slow].map(|counter| counter.load(Ordering::Relaxed));
         ensure!(all.iter().all(|n| *n > 5), "{self}");
@@ -216,7 +226,8 @@ async fn abort(entries: Entries) -> Result<()> {
 async fn slow_reader(entry: SocketAddr) -> Result<()> {
     const SIZE: usize = 512 * 1024;
     let mut stream = TcpStream::connect(entry).await?;
-    let head = format!("POST /echo HTTP/1.1\r\nhost: api\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n");
+    let head =
+        format!("POST /echo HTTP/1.1\r\nhost: api\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n");
     let (mut from, mut to) = stream.split();
     let write = async {
         to.write_all(head.as_bytes()).await?;

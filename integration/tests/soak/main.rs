@@ -29,14 +29,14 @@ async fn load_and_churn_leave_nothing_behind() -> Result<()> {
     let length = length();
     let mut world = World::start().await?;
     world.touch_everything().await?;
-    let before = world.at_rest(None).await?;
+    let before = world.at_rest().await?;
 
     let load = load::Mixed::start(&world);
     let mut series = Series::default();
     let changes = churn::run(&mut world, length, &mut series).await?;
     let outcome = load.stop().await;
 
-    let after = world.at_rest(Some(&before)).await;
+    let after = world.is_as_before(&before).await;
     println!("{} s; {outcome}; {changes}", length.as_secs());
     println!("{}", series.table(&before));
     let complaints = series.complaints(Limit::of(length));

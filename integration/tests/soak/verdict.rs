@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::watch::Held;
+use super::watch::{Held, Holdings};
 
 /// Windows in the last half.
 const WINDOWS: usize = 4;
@@ -35,7 +35,7 @@ impl Limit {
 pub(crate) struct Series(BTreeMap<&'static str, Vec<Held>>);
 
 impl Series {
-    pub(crate) fn add(&mut self, all: BTreeMap<&'static str, Held>) {
+    pub(crate) fn add(&mut self, all: Holdings) {
         for (name, held) in all {
             self.0.entry(name).or_default().push(held);
         }
@@ -59,14 +59,16 @@ impl Series {
                 continue;
             };
             if last - first > (first * limit.percent / 100.0).max(limit.kib) {
-                complaints.push(format!("{name}: memory grew from {first:.0} to {last:.0} KiB in the last half: {limit:?}"));
+                complaints.push(format!(
+                    "{name}: memory grew from {first:.0} to {last:.0} KiB in the last half: {limit:?}"
+                ));
             }
         }
         complaints
     }
 
     /// For people.
-    pub(crate) fn table(&self, before: &BTreeMap<&'static str, Held>) -> String {
+    pub(crate) fn table(&self, before: &Holdings) -> String {
         let mut text = "| process | before KiB | highest | last half, first window | last window | growth % | descriptors before | highest | tasks before | highest | threads, highest |\n\
                         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
             .to_owned();
@@ -77,14 +79,14 @@ impl Series {
             _ = writeln!(
                 text,
                 "| {name} | {} | {} | {first:.0} | {last:.0} | {:.2} | {} | {} | {} | {} | {} |",
-                before.resident_kib,
-                most(|held| held.resident_kib),
+                before.kernel.resident_kib,
+                most(|held| held.kernel.resident_kib),
                 (last - first) / first * 100.0,
-                before.descriptors,
-                most(|held| held.descriptors as u64),
+                before.kernel.descriptors,
+                most(|held| held.kernel.descriptors),
                 before.tasks,
                 most(|held| held.tasks),
-                most(|held| held.threads),
+                most(|held| held.kernel.threads),
             );
         }
         text
@@ -92,14 +94,16 @@ impl Series {
 }
 
 fn median(samples: &[Held]) -> Option<f64> {
-    let mut values: Vec<u64> = samples.iter().map(|held| held.resident_kib).collect();
+    let mut values: Vec<u64> = samples.iter().map(|held| held.kernel.resident_kib).collect();
     values.sort_unstable();
     values.get(values.len() / 2).map(|value| *value as f64)
 }
 
 #[test]
 fn growth_in_the_last_half_is_seen_and_a_single_peak_is_not() {
-    let held = |resident_kib| Held { resident_kib, descriptors: 1, threads: 1, tasks: 1 };
+    let kernel = |resident_kib| super::watch::Kernel { resident_kib, descriptors: 1, threads: 1 };
+    let held = |resident_kib| Held { kernel: kernel(resident_kib), tasks: 1 };
+
     let mut series = Series::default();
     for n in 0..80 {
         let peak = if n == 79 { 90_000 } else { 10_000 };

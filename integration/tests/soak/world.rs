@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use weft_integration::{App, Mesh, MeshPlan, PATIENCE, Proxy, ProxyPlan, eventually, get};
+use anyhow::{Context, Result, bail, ensure};
+use weft_integration::{App, AppKind, Mesh, MeshPlan, PATIENCE, Proxy, ProxyPlan, eventually, get};
 
-use super::watch::{Held, held};
+use super::watch::{Holdings, Kernel};
 
 /// Certificates are renewed at half of it.
 const LEAF: &str = "[ca]\nleaf_ttl = \"12s\"\n";
 /// Short, so that what is unused is gone when the load is over.
 const SHORT: &str = "[timeouts]\npool_idle = \"2s\"\nidle = \"5s\"\n";
+
+/// After load: pooled connections are looked at every 5 s.
+const SETTLE: Duration = Duration::from_secs(8);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// All of it.
 pub(crate) struct World {
@@ -34,8 +39,11 @@ pub(crate) struct Entries {
 impl World {
     pub(crate) async fn start() -> Result<Self> {
         let mesh = Mesh::start(MeshPlan { more: LEAF.to_owned(), ..MeshPlan::default() }).await?;
-        let apps =
-            vec![mesh.http_app("api", "v1").await?, mesh.grpc_app("greeter").await?, mesh.tcp_app("store").await?];
+        let apps = vec![
+            mesh.http_app("api", "v1").await?,
+            mesh.grpc_app("greeter").await?,
+            mesh.tcp_app("store").await?,
+        ];
         let mut callees = Vec::new();
         for n in 1..=2 {
             let plan = apps.iter().fold(ProxyPlan::new(&format!("callee-{n}"), "api"), |plan, app| {
@@ -62,7 +70,8 @@ impl World {
 
     /// The callee's workloads come into the registry.
     pub(crate) fn register(&self, callee: usize) -> Result<()> {
-        let objects: Vec<String> = self.apps.iter().map(|app| self.object(callee, app, &app.name)).collect::<Result<_>>()?;
+        let objects: Vec<String> =
+            self.apps.iter().map(|app| self.object(callee, app, &app.name)).collect::<Result<_>>()?;
         self.mesh.register(&Self::file(callee), &objects.join("---\n"))
     }
 
@@ -101,45 +110,62 @@ impl World {
     }
 
     /// What each process holds now.
-    pub(crate) async fn held(&mut self) -> Result<BTreeMap<&'static str, Held>> {
-        let control = self.mesh.control()?.pid()?;
-        let page = self.mesh.admin("/metrics").await?;
-        let mut all = BTreeMap::from([("control", held(control, page.as_str().unwrap_or_default())?)]);
-        for (name, proxy) in ["callee-1", "callee-2", "caller"].into_iter().zip(self.callees.iter().chain([&self.caller])) {
-            let (_, page) = proxy.admin("/metrics").await?;
-            all.insert(name, held(proxy.process.pid()?, &page)?);
+    pub(crate) async fn held(&mut self) -> Result<Holdings> {
+        let pid = self.mesh.control()?.pid()?;
+        // Looked at before the question for metrics, whose connection is a descriptor too.
+        let (control, mesh) = (Kernel::of(pid)?, &self.mesh);
+        let page = mesh.admin("/metrics").await?;
+        let mut all = BTreeMap::from([("control", control.with(page.as_str().unwrap_or_default())?)]);
+        let proxies = self.callees.iter().chain([&self.caller]);
+        for (name, proxy) in ["callee-1", "callee-2", "caller"].into_iter().zip(proxies) {
+            let kernel = Kernel::of(proxy.process.pid()?)?;
+            all.insert(name, kernel.with(&proxy.admin("/metrics").await?.1)?);
         }
         Ok(all)
     }
 
-    /// What is held without load, once it stands still; with `before`, once descriptors and tasks are the same again.
-    pub(crate) async fn at_rest(&mut self, before: Option<&BTreeMap<&'static str, Held>>) -> Result<BTreeMap<&'static str, Held>> {
-        let start = std::time::Instant::now();
+    /// What is held without load: what two looks in a row agree on. A renewal in progress is no rest.
+    pub(crate) async fn at_rest(&mut self) -> Result<Holdings> {
+        let start = Instant::now();
+        // Longer than pooled connections are kept and looked at.
+        tokio::time::sleep(SETTLE).await;
         let mut last = self.held().await?;
-        loop {
-            // Longer than pooled connections are kept and looked at.
-            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        while start.elapsed() < PATIENCE * 2 {
+            tokio::time::sleep(LOOK).await;
             let now = self.held().await?;
-            let differences = before.unwrap_or(&last).iter().filter_map(|(name, was)| {
-                let is = now.get(name)?;
-                (was.descriptors != is.descriptors || was.tasks != is.tasks)
-                    .then(|| format!("{name}: {} descriptors and {} tasks before, {} and {} now", was.descriptors, was.tasks, is.descriptors, is.tasks))
-            });
-            let differences: Vec<String> = differences.collect();
-            // A renewal in progress is no rest: what stands still has been looked at twice.
-            if differences.is_empty() && start.elapsed() > std::time::Duration::from_secs(8) {
+            if now.iter().all(|(name, is)| last.get(name).is_some_and(|was| was.same(is))) {
                 return Ok(now);
             }
-            ensure!(start.elapsed() < PATIENCE * 2, "left behind: {}", differences.join("; "));
             last = now;
+        }
+        bail!("it does not come to rest: {last:?}")
+    }
+
+    /// Waits until each process has held no more than before at some moment: what is leaked never comes back.
+    pub(crate) async fn is_as_before(&mut self, before: &Holdings) -> Result<()> {
+        let (start, mut left) = (Instant::now(), before.clone());
+        loop {
+            let now = self.held().await?;
+            left.retain(|name, was| now.get(name).is_none_or(|is| !is.left_nothing(was)));
+            if left.is_empty() {
+                return Ok(());
+            }
+            let more: Vec<String> = left
+                .iter()
+                .filter_map(|(name, was)| {
+                    Some(format!("{name}: {} before, {} now", was.counts(), now.get(name)?.counts()))
+                })
+                .collect();
+            ensure!(start.elapsed() < PATIENCE * 2, "left behind: {}", more.join("; "));
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
 
 fn protocol(app: &App) -> &'static str {
     match app.kind {
-        weft_integration::AppKind::Http => "http1",
-        weft_integration::AppKind::Grpc => "grpc",
-        weft_integration::AppKind::Tcp => "tcp",
+        AppKind::Http => "http1",
+        AppKind::Grpc => "grpc",
+        AppKind::Tcp => "tcp",
     }
 }

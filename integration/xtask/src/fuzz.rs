@@ -158,8 +158,9 @@ impl Run {
     }
 
     fn explain(&self, log: &str) {
-        let lines: Vec<&str> = log.lines().collect();
-        println!("{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        let panic = log.lines().skip_while(|line| !line.contains("panicked at")).take(4);
+        let summary = log.lines().filter(|line| line.starts_with("==") || line.starts_with("SUMMARY"));
+        panic.chain(summary).for_each(|line| println!("    {line}"));
         let input =
             log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
         if let Some(input) = input.map(Path::new) {

@@ -3,6 +3,8 @@
 //! Enums instead of boxed bodies: no allocation, no virtual call. A response's body carries the [`Call`], which ends
 //! with it: only then is it known how the request went.
 
+use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,24 +12,48 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use weft_http::Refused;
 
-use crate::http::call::Call;
+use crate::http::call::{Call, chain};
 use crate::http::exec::{self, Took};
 use crate::http::http1::WireError;
 use crate::http::incoming::Incoming;
 use crate::http::replay::ReplayBody;
+use crate::http::send::h2_error;
 
 /// Why a body broke off.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum BodyError {
     /// The HTTP/2 connection it came from did.
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Hyper(hyper::Error),
     /// The HTTP/1 connection it came from did.
-    #[error(transparent)]
-    Http1(#[from] WireError),
+    Http1(WireError),
     /// The request was sent elsewhere meanwhile.
-    #[error("the request was sent to another endpoint")]
     Superseded,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hyper(error) => f.write_str(&chain(error)),
+            Self::Http1(error) => error.fmt(f),
+            Self::Superseded => f.write_str("the request was sent to another endpoint"),
+        }
+    }
+}
+
+/// hyper looks through the sources for the code of its RST_STREAM. Codes pass from one side to the other, as gRPC's
+/// libraries expect, but for the one that says "you broke the protocol": it was the other side who did.
+impl Error for BodyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Hyper(error) if reason(error) != Some(h2::Reason::PROTOCOL_ERROR) => error.source(),
+            Self::Http1(error) => error.source(),
+            Self::Hyper(_) | Self::Superseded => None,
+        }
+    }
+}
+
+fn reason(error: &hyper::Error) -> Option<h2::Reason> {
+    h2_error(error).and_then(h2::Error::reason)
 }
 
 impl BodyError {

@@ -28,12 +28,14 @@ pub(crate) struct Gathered<I> {
     frames: Frames,
     /// The flush of what is held was put off to the next turn.
     put_off: bool,
+    /// That turn has begun: a connection's task always reads before it writes.
+    due: bool,
 }
 
 impl<I> Gathered<I> {
     /// For a connection at its beginning.
     pub(crate) fn new(io: I) -> Self {
-        Self { io, held: Vec::new(), written: 0, frames: Frames::default(), put_off: false }
+        Self { io, held: Vec::new(), written: 0, frames: Frames::default(), put_off: false, due: false }
     }
 
     fn hold(&mut self, bytes: &[u8]) -> usize {
@@ -55,7 +57,7 @@ impl<I: AsyncWrite + Unpin> Gathered<I> {
             self.written += n;
         }
         self.written = 0;
-        self.put_off = false;
+        (self.put_off, self.due) = (false, false);
         if self.held.capacity() > KEPT {
             self.held = Vec::new();
         }
@@ -70,6 +72,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Gathered<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.due = self.put_off;
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
@@ -107,10 +110,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waits = !self.held.is_empty() && self.written == 0 && self.frames.more_to_come();
-        if waits && !self.put_off {
-            self.put_off = true;
-            // To the end of the queue: who was woken before has had a turn when this task is back.
-            cx.waker().wake_by_ref();
+        if waits && !self.due {
+            if !std::mem::replace(&mut self.put_off, true) {
+                // To the end of the queue: who was woken before has had a turn when this task is back.
+                cx.waker().wake_by_ref();
+            }
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_release(cx))?;
@@ -151,10 +155,9 @@ impl Frames {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
-            let (Some(place), Some(part)) = (
-                self.header.get_mut(self.have..),
-                bytes.get(..bytes.len().min(HEADER - self.have)),
-            ) else {
+            let (Some(place), Some(part)) =
+                (self.header.get_mut(self.have..), bytes.get(..bytes.len().min(HEADER - self.have)))
+            else {
                 return;
             };
             place.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
@@ -202,6 +205,11 @@ mod tests {
         assert!(Pin::new(near).poll_flush(&mut cx).is_ready());
     }
 
+    /// The task's next turn, which begins with a look at what has come.
+    fn next_turn(near: &mut Gathered<DuplexStream>) {
+        assert!(near.read(&mut [0; 8]).now_or_never().is_none());
+    }
+
     #[test]
     fn a_head_waits_one_turn_for_its_body_and_they_leave_together() {
         let (near, mut far) = tokio::io::duplex(64 * 1024);
@@ -210,6 +218,7 @@ mod tests {
         near.write_all(&head).now_or_never().unwrap().unwrap();
         flush(&mut near);
         assert_eq!(arrived(&mut far), 0);
+        next_turn(&mut near);
         near.write_all(&data).now_or_never().unwrap().unwrap();
         flush(&mut near);
         assert_eq!(arrived(&mut far), head.len() + data.len());
@@ -221,6 +230,10 @@ mod tests {
         let mut near = Gathered::new(near);
         near.write_all(&frame(HEADERS, 4, b"head")).now_or_never().unwrap().unwrap();
         flush(&mut near);
+        // Several flushes in one turn are one.
+        flush(&mut near);
+        assert_eq!(arrived(&mut far), 0);
+        next_turn(&mut near);
         flush(&mut near);
         assert_ne!(arrived(&mut far), 0);
     }
@@ -238,7 +251,8 @@ mod tests {
 
     #[test]
     fn frames_are_followed_over_any_split_and_after_a_preface() {
-        let bytes = [PREFACE, &frame(4, 0, &[0; 12]), &frame(HEADERS, 4, b"head"), &frame(DATA, 0, b"da")].concat();
+        let bytes =
+            [PREFACE, &frame(4, 0, &[0; 12]), &frame(HEADERS, 4, b"head"), &frame(DATA, 0, b"da")].concat();
         let mut frames = Frames::default();
         frames.written(&bytes);
         assert!(frames.more_to_come());
@@ -247,7 +261,11 @@ mod tests {
             let (one, other) = bytes.split_at(at);
             split.written(one);
             split.written(other);
-            assert_eq!((split.unfinished, split.skip, split.have), (frames.unfinished, frames.skip, frames.have), "{at}");
+            assert_eq!(
+                (split.unfinished, split.skip, split.have),
+                (frames.unfinished, frames.skip, frames.have),
+                "{at}"
+            );
         }
         frames.written(&frame(DATA, END_STREAM, b""));
         assert!(!frames.more_to_come());
@@ -263,6 +281,7 @@ mod tests {
         let write = async {
             near.write_all(&sent).await.unwrap();
             near.flush().await.unwrap();
+            next_turn(&mut near);
             near.flush().await.unwrap();
         };
         tokio::join!(write, async { far.read_exact(&mut got).await.unwrap() });

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use crate::http::body::BodyError;
-use crate::http::http1::Received;
+use crate::http::http1::{Exchange, Received};
 use crate::tcp::bytes::Bytes as Io;
 
 /// See the module.
@@ -20,6 +20,10 @@ pub(crate) enum Incoming {
     Switch(oneshot::Receiver<Io>),
     /// A request's over HTTP/1.
     Http1(Received),
+    /// A response's over HTTP/1.
+    Answer(Box<Exchange>),
+    /// There is none: the connection carries something else from now on.
+    Switched(Io),
     /// hyper's.
     Hyper(hyper::body::Incoming),
 }
@@ -33,8 +37,9 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Empty | Self::Switch(_) => Poll::Ready(None),
+            Self::Empty | Self::Switch(_) | Self::Switched(_) => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http1),
+            Self::Answer(body) => body.poll_frame(cx),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
         }
         .map_ok(purged)
@@ -42,16 +47,18 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty | Self::Switch(_) => true,
+            Self::Empty | Self::Switch(_) | Self::Switched(_) => true,
             Self::Http1(body) => body.is_end_stream(),
+            Self::Answer(body) => body.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty | Self::Switch(_) => SizeHint::with_exact(0),
+            Self::Empty | Self::Switch(_) | Self::Switched(_) => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
+            Self::Answer(body) => body.size_hint(),
             Self::Hyper(body) => body.size_hint(),
         }
     }

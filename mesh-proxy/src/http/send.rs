@@ -11,6 +11,7 @@ use hyper::client::conn::TrySendError;
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::failure::Failure;
+use crate::http::http1::exchange::{self, NoResponse};
 use crate::http::incoming::Incoming;
 use crate::pool::{Held, Http1, Stream};
 use crate::record::ResponseFlag;
@@ -37,14 +38,11 @@ impl Ready {
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Held), SendError> {
         match self {
-            Self::Http1(mut connection) => {
+            Self::Http1(connection) => {
                 let reused = connection.was_reused();
-                let Some(sender) = connection.sender() else {
-                    return Err(SendError { failure: gone(), reused });
-                };
-                match sender.try_send_request(request).await {
-                    Ok(response) => Ok((response.map(Incoming::Hyper), Held::Http1(connection))),
-                    Err(error) => Err(SendError { failure: judge(&error), reused }),
+                match exchange::send(connection, request).await {
+                    Ok(response) => Ok((response, Held::Nothing)),
+                    Err(error) => Err(SendError { failure: judge_http1(&error), reused }),
                 }
             }
             Self::Http2(stream) => {
@@ -58,8 +56,16 @@ impl Ready {
     }
 }
 
-fn gone() -> Failure {
-    Failure::unsent(ResponseFlag::UpstreamConnectionTermination, "the connection is closed")
+fn judge_http1(error: &NoResponse) -> Failure {
+    match error {
+        NoResponse::Unsent(_) => {
+            Failure::unsent(ResponseFlag::UpstreamConnectionTermination, error.to_string())
+        }
+        NoResponse::Refused(refused) => Failure::malformed_response(*refused),
+        NoResponse::Broken(_) | NoResponse::Closed | NoResponse::Body => {
+            Failure::new(ResponseFlag::UpstreamConnectionTermination, error.to_string())
+        }
+    }
 }
 
 fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
@@ -68,12 +74,7 @@ fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
         return Failure::unsent(ResponseFlag::UpstreamConnectionTermination, words);
     }
     let Some(h2) = h2_error(error.error()) else {
-        let flag = if error.error().is_parse() {
-            ResponseFlag::UpstreamProtocolError
-        } else {
-            ResponseFlag::UpstreamConnectionTermination
-        };
-        return Failure::new(flag, words);
+        return Failure::new(ResponseFlag::UpstreamConnectionTermination, words);
     };
     let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
     if h2.is_remote() && (refused || h2.is_go_away()) {
@@ -90,7 +91,8 @@ fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
     Failure::new(flag, words)
 }
 
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+/// The cause of HTTP/2 in an error.
+pub(crate) fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(found) = cause.downcast_ref() {

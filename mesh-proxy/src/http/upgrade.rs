@@ -54,6 +54,22 @@ impl Switching {
         }
     }
 
+    /// Whether a response may be the last message of its connection.
+    fn is_in(response: &Response<Incoming>) -> bool {
+        matches!(response.body(), Incoming::Switched(_)) || response.extensions().get::<OnUpgrade>().is_some()
+    }
+
+    /// The endpoint's side.
+    pub(crate) fn of_response(response: &mut Response<Incoming>) -> Self {
+        match std::mem::replace(response.body_mut(), Incoming::Empty) {
+            Incoming::Switched(io) => Self::Now(io),
+            body => {
+                *response.body_mut() = body;
+                Self::Hyper(hyper::upgrade::on(response))
+            }
+        }
+    }
+
     async fn ready(self) -> Result<Bytes, NotSwitched> {
         match self {
             Self::Hyper(upgrade) => Ok(Bytes::Stream(TokioIo::new(upgrade.await?))),
@@ -92,7 +108,7 @@ pub(crate) fn answer(
 ) -> Answered {
     let status = response.status();
     let meant = response.headers().get(WEFT_STATUS).and_then(headers::number::<u16>);
-    let switched = response.extensions().get::<OnUpgrade>().is_some()
+    let switched = Switching::is_in(&response)
         && (status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::OK);
     headers::strip_weft(response.headers_mut());
     if !switched {
@@ -106,7 +122,7 @@ pub(crate) fn answer(
         }
         return Answered::Http(response.map(ResponseBody::incoming));
     }
-    let endpoint = Switching::Hyper(hyper::upgrade::on(&mut response));
+    let endpoint = Switching::of_response(&mut response);
     let mut response = response.map(|_no_body| ResponseBody::empty());
     *response.status_mut() = StatusCode::OK;
     if asker == Asker::Http1 {

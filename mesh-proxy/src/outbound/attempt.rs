@@ -161,7 +161,7 @@ async fn unless_unheard<F: Future + Unpin>(
         tokio::select! {
             biased;
             sent = &mut sending => return Some(sent),
-            () = way.doubt() => {}
+            () = way.turns() => {}
         }
         if elsewhere() {
             return None;
@@ -292,4 +292,36 @@ fn broken(outgoing: &Outgoing, failure: Failure) -> Failed {
         None => {}
     }
     Failed { again: failure.unsent || outgoing.is_repeatable(), blame: true, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::vanish::Watch;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_request_leaves_a_host_that_falls_silent_only_for_another() {
+        let watch = Watch::new(Duration::from_secs(1));
+        let way = watch.way(&Rc::from(["127.0.0.1:1".parse().unwrap()]));
+        let falls_silent = async {
+            tokio::task::yield_now().await;
+            way.unheard();
+            pending::<()>().await
+        };
+        tokio::select! {
+            left = unless_unheard(Some(way.clone()), pending::<()>(), || true) => assert!(left.is_none()),
+            () = falls_silent => unreachable!("it never ends"),
+        }
+        way.heard();
+        let answer = pin!(async {
+            tokio::task::yield_now().await;
+            way.unheard();
+            tokio::task::yield_now().await;
+            "late"
+        });
+        assert_eq!(unless_unheard(Some(way.clone()), answer, || false).await, Some("late"));
+        assert_eq!(unless_unheard(None, ready("at once"), || true).await, Some("at once"));
+    }
 }

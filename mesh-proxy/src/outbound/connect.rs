@@ -63,7 +63,7 @@ async fn through(
     if response.status() != StatusCode::OK {
         return Ok(Answered::Http(response.map(ResponseBody::incoming)));
     }
-    let endpoint = Switching::Hyper(hyper::upgrade::on(&mut response));
+    let endpoint = Switching::of_response(&mut response);
     Ok(Answered::Switched { response: response.map(|_none| ResponseBody::empty()), client, endpoint })
 }
 

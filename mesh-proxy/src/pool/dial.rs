@@ -1,4 +1,4 @@
-//! Opens connections: TCP, TLS where the hop has it, and hyper's handshake; then its task runs on this worker.
+//! Opens connections: TCP, TLS where the hop has it, and for HTTP/2 hyper's handshake; then its task runs on this worker.
 //!
 //! Every failure here comes before anything of a request was sent, so each may be tried again elsewhere.
 
@@ -10,8 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http::{Request, StatusCode, Uri};
-use hyper::client::conn::{http1, http2};
-use hyper::rt::{Read, Write};
+use hyper::client::conn::http2;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,16 +23,18 @@ use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
-use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
 use crate::http::gathered::Gathered;
+use crate::http::http1::Inbox;
+use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
 use crate::http::watched::{Report, Watched};
-use crate::pool::http1::Counted;
+use crate::pool::http1::{Counted, Open, Wire};
 use crate::pool::http2::{Alpn, Http2, Stream};
 use crate::pool::tls::Configs;
 use crate::pool::{Hop, Pools, Purpose};
 use crate::record::ResponseFlag;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::tcp::bytes::Bytes as Io;
 use crate::tcp::socket;
 use crate::telemetry::{Count, Level};
 use crate::vanish::{FarStream, Line, Watch, Way};
@@ -94,7 +95,6 @@ impl DialError {
 /// Opens the connections of one worker.
 pub(crate) struct Dialer {
     shared: Arc<Shared>,
-    http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
     tls: Configs,
     watch: Rc<Watch>,
@@ -106,8 +106,6 @@ impl Dialer {
     /// For the worker whose pools are `pools`.
     pub(crate) fn new(shared: Arc<Shared>, pools: Weak<Pools>) -> Self {
         let head = shared.settings.limits.head_bytes;
-        let mut http1 = http1::Builder::new();
-        http1.max_buf_size((head as usize).max(8192));
         let mut http2 = http2::Builder::new(LocalExec);
         http2
             .timer(TokioTimer::new())
@@ -118,7 +116,7 @@ impl Dialer {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         let watch = Rc::new(Watch::new(shared.settings.timeouts.connect));
-        Self { shared, http1, http2, tls: Configs::default(), watch, pools }
+        Self { shared, http2, tls: Configs::default(), watch, pools }
     }
 
     pub(super) fn watch(&self) -> Rc<Watch> {
@@ -134,43 +132,20 @@ impl Dialer {
     }
 
     /// A new HTTP/1 connection. `counted` is held as long as it is open.
-    pub(super) async fn http1(
-        self: Rc<Self>,
-        hop: Hop,
-        counted: Counted,
-    ) -> Result<http1::SendRequest<RequestBody>, DialError> {
-        let guard = (counted, OpenConnection::new(&self.shared, &hop));
-        match &hop {
-            Hop::App(address) => self.http1_on(TokioIo::new(self.tcp(&[*address]).await?.0), guard).await,
-            Hop::Plain(addresses) => {
-                let (tcp, _) = self.watched(addresses).await?;
-                self.http1_on(TokioIo::new(tcp), guard).await
-            }
+    pub(super) async fn http1(self: Rc<Self>, hop: Hop, counted: Counted) -> Result<Wire, DialError> {
+        let gauge = OpenConnection::new(&self.shared, &hop);
+        let (io, stream) = match &hop {
+            Hop::App(address) => (Io::Tcp(self.tcp(&[*address]).await?.0), None),
+            Hop::Plain(addresses) => (Io::Far(Box::new(self.watched(addresses).await?.0)), None),
             Hop::Inside { addresses, identity, authority } => {
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                self.http1_on(io, (guard, stream)).await
+                (Io::Stream(TokioIo::new(io)), Some(stream))
             }
             Hop::Mesh { .. } => {
-                Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"))
+                return Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"));
             }
-        }
-    }
-
-    async fn http1_on<I>(
-        &self,
-        io: I,
-        guard: impl Sized + 'static,
-    ) -> Result<http1::SendRequest<RequestBody>, DialError>
-    where
-        I: Read + Write + Unpin + Send + 'static,
-    {
-        let (sender, connection) = self.http1.handshake(io).await.map_err(|error| broken(&error))?;
-        tokio::task::spawn_local(async move {
-            let _open = guard;
-            // An error reaches the request that is under way; between requests it is a closed connection.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
+        };
+        Ok(Wire { io, inbox: Inbox::default(), _open: Open { counted, gauge, stream } })
     }
 
     /// A new HTTP/2 connection.
@@ -335,7 +310,13 @@ impl std::fmt::Debug for Dialer {
 }
 
 /// One open connection in the gauges, until it is dropped.
-struct OpenConnection(Arc<Shared>, Level);
+pub(super) struct OpenConnection(Arc<Shared>, Level);
+
+impl std::fmt::Debug for OpenConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenConnection({:?})", self.1)
+    }
+}
 
 impl OpenConnection {
     fn new(shared: &Arc<Shared>, hop: &Hop) -> Self {

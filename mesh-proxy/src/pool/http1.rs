@@ -1,37 +1,64 @@
 //! HTTP/1 connections: one request at a time, given back when the response has ended.
+//!
+//! One that waits is watched by nobody: whether its other end has closed it, or has sent what nobody asked for, is looked
+//! at when it is taken and at every sweep. That costs no system call, since the runtime knows which sockets have news.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
+use weft_http::http1::Limits;
 
-use crate::http::body::RequestBody;
-use crate::pool::Pool;
-use crate::pool::dial::{DialError, DialKind};
+use crate::http::http1::Inbox;
+use crate::pool::dial::{DialError, DialKind, OpenConnection};
+use crate::pool::{Pool, Stream};
+use crate::tcp::bytes::Bytes as Io;
 
 /// The connections that wait for a request.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    waiting: RefCell<Vec<(SendRequest<RequestBody>, Instant)>>,
+    // Boxed, as they wander through the futures of requests.
+    waiting: RefCell<Vec<(Box<Wire>, Instant)>>,
     /// Open ones, waiting or not.
-    open: Cell<usize>,
+    open: Rc<Cell<usize>>,
 }
 
-/// A connection for one request. Goes back to its pool when it is dropped.
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) io: Io,
+    /// What was read and not used. Empty, and without memory, while it waits.
+    pub(crate) inbox: Inbox,
+    pub(super) _open: Open,
+}
+
+/// What is held as long as a connection is open.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what dropping it does")]
+pub(super) struct Open {
+    pub(super) counted: Counted,
+    pub(super) gauge: OpenConnection,
+    /// The stream that it is inside of.
+    pub(super) stream: Option<Stream>,
+}
+
+/// A connection for one request.
 #[derive(Debug)]
 pub(crate) struct Http1 {
     pool: Rc<Pool>,
-    sender: Option<SendRequest<RequestBody>>,
+    wire: Option<Box<Wire>>,
     reused: bool,
 }
 
 impl Pool {
     /// A connection that waits, or a new one.
     pub(crate) async fn http1(self: &Rc<Self>) -> Result<Http1, DialError> {
-        if let Some(sender) = self.http1.take() {
-            return Ok(Http1 { pool: self.clone(), sender: Some(sender), reused: true });
+        if let Some(wire) = self.http1.take() {
+            return Ok(Http1 { pool: self.clone(), wire: Some(wire), reused: true });
         }
         self.new_http1().await
     }
@@ -42,26 +69,26 @@ impl Pool {
             return Err(DialError::new(DialKind::Overflow, "limits.endpoint_connections is reached"));
         }
         // Counted before it is open: others must not pass the limit meanwhile.
-        let counted = Counted::new(self.clone());
-        let sender = Box::pin(self.dialer.clone().http1(self.hop.clone(), counted)).await?;
-        Ok(Http1 { pool: self.clone(), sender: Some(sender), reused: false })
+        let counted = Counted::new(&self.http1.open);
+        let wire = Box::pin(self.dialer.clone().http1(self.hop.clone(), counted)).await?;
+        Ok(Http1 { pool: self.clone(), wire: Some(Box::new(wire)), reused: false })
     }
 }
 
 /// Counts an open connection of a pool until it is closed.
 #[derive(Debug)]
-pub(super) struct Counted(Rc<Pool>);
+pub(super) struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
-    fn new(pool: Rc<Pool>) -> Self {
-        pool.http1.open.set(pool.http1.open.get().saturating_add(1));
-        Self(pool)
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get().saturating_add(1));
+        Self(open.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.http1.open.set(self.0.http1.open.get().saturating_sub(1));
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -71,36 +98,49 @@ impl Http1 {
         self.reused
     }
 
-    /// The handle for sending; `None` never happens before the drop.
-    pub(crate) fn sender(&mut self) -> Option<&mut SendRequest<RequestBody>> {
-        self.sender.as_mut()
+    /// What bounds a response's head, and how long its parts may take.
+    pub(crate) fn bounds(&self) -> (Limits, Duration) {
+        let settings = self.pool.dialer.settings();
+        (Limits::new(settings.limits.head_bytes as usize), settings.timeouts.idle)
     }
-}
 
-impl Drop for Http1 {
-    fn drop(&mut self) {
-        if let Some(sender) = self.sender.take()
-            && !sender.is_closed()
+    /// The connection itself; `None` never happens before it is given back.
+    pub(crate) fn wire(&mut self) -> Option<&mut Wire> {
+        self.wire.as_deref_mut()
+    }
+
+    /// What is spoken on it from now on is no HTTP.
+    pub(crate) fn into_io(mut self) -> Option<Io> {
+        let Wire { io, inbox, .. } = *self.wire.take()?;
+        Some(Io::begun(inbox.into_bytes(), io))
+    }
+
+    /// It may carry another request. One with bytes that belong to no response is closed instead.
+    pub(crate) fn give_back(mut self) {
+        if let Some(mut wire) = self.wire.take()
+            && wire.inbox.is_empty()
         {
-            self.pool.http1.waiting.borrow_mut().push((sender, Instant::now()));
+            wire.inbox = Inbox::default();
+            self.pool.http1.waiting.borrow_mut().push((wire, Instant::now()));
         }
     }
 }
 
+impl Wire {
+    /// Whether its other end has neither closed it nor sent anything.
+    fn is_quiet(&mut self) -> bool {
+        let (mut byte, mut nobody) = ([0; 1], Context::from_waker(Waker::noop()));
+        Pin::new(&mut self.io).poll_read(&mut nobody, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+}
+
 impl Idle {
-    /// The one that was used last and is ready. One whose response is still being finished stays for later.
-    fn take(&self) -> Option<SendRequest<RequestBody>> {
+    /// The one that was used last.
+    fn take(&self) -> Option<Box<Wire>> {
         let mut waiting = self.waiting.borrow_mut();
-        let mut at = waiting.len();
-        while at > 0 {
-            at -= 1;
-            let (ready, closed) =
-                waiting.get(at).map(|(sender, _)| (sender.is_ready(), sender.is_closed()))?;
-            if closed {
-                waiting.swap_remove(at);
-            } else if ready {
-                // Order is kept: what is beneath is older.
-                return Some(waiting.remove(at).0);
+        while let Some((mut wire, _)) = waiting.pop() {
+            if wire.is_quiet() {
+                return Some(wire);
             }
         }
         None
@@ -109,7 +149,7 @@ impl Idle {
     pub(super) fn sweep(&self, now: Instant, idle: Duration) {
         self.waiting
             .borrow_mut()
-            .retain(|(sender, since)| !sender.is_closed() && now.saturating_duration_since(*since) < idle);
+            .retain_mut(|(wire, since)| now.saturating_duration_since(*since) < idle && wire.is_quiet());
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -80,9 +80,7 @@ pub(crate) struct Lease {
 pub(crate) enum Held {
     /// A stream of a shared HTTP/2 connection.
     Stream(Stream),
-    /// A whole HTTP/1 connection.
-    Http1(Http1),
-    /// A connection of its own, which ends with the request.
+    /// Nothing beside what the response's body, or the bytes, hold themselves.
     Nothing,
 }
 

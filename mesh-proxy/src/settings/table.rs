@@ -89,9 +89,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting("timeouts.connect", "1s", "TCP connection, per address tried"),
     setting("timeouts.handshake", "5s", "TLS handshake"),
-    setting("timeouts.header_read", "10s", "head of an HTTP/1 request"),
+    setting("timeouts.header_read", "10s", "head of an HTTP/1 request, from its first byte"),
     setting("timeouts.request", "none", "from the request's head to the response's head"),
-    setting("timeouts.idle", "1h", "TCP, tunnelled or upgraded connection without a byte"),
+    setting(
+        "timeouts.idle",
+        "1h",
+        "TCP, tunnelled or upgraded connection, or the body of a message, without a byte",
+    ),
     setting("timeouts.pool_idle", "90s", "unused pooled connection"),
     setting(
         "timeouts.connection_age",

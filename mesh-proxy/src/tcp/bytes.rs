@@ -9,11 +9,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::vanish::FarStream;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) enum Bytes {
     Tcp(TcpStream),
     Stream(TokioIo<Upgraded>),
+    /// TCP to an endpoint, under watch.
+    Far(Box<FarStream>),
     /// The first bytes were read already.
     Begun(bytes::Bytes, Box<Bytes>),
 }
@@ -23,6 +27,7 @@ impl Bytes {
     pub(crate) fn reset(&self) {
         match self {
             Self::Tcp(stream) => reset(stream),
+            Self::Far(stream) => reset(stream.socket()),
             Self::Begun(_, rest) => rest.reset(),
             Self::Stream(_) => {}
         }
@@ -37,6 +42,7 @@ impl Bytes {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Far(stream) => stream.socket().poll_read_ready(cx),
             Self::Stream(_) | Self::Begun(..) => Poll::Ready(Ok(())),
         }
     }
@@ -57,6 +63,7 @@ impl AsyncRead for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Far(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
             Self::Begun(first, rest) if first.is_empty() => Pin::new(&mut **rest).poll_read(cx, buffer),
             Self::Begun(first, _) => {
                 let length = first.len().min(buffer.remaining());
@@ -72,6 +79,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Far(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write(cx, bytes),
         }
     }
@@ -84,6 +92,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Stream(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Far(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write_vectored(cx, slices),
         }
     }
@@ -91,6 +100,7 @@ impl AsyncWrite for Bytes {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Far(stream) => stream.is_write_vectored(),
             Self::Stream(stream) => stream.is_write_vectored(),
             Self::Begun(_, rest) => rest.is_write_vectored(),
         }
@@ -100,6 +110,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Far(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_flush(cx),
         }
     }
@@ -108,6 +119,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Far(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_shutdown(cx),
         }
     }

@@ -30,11 +30,11 @@ pub(crate) async fn connect(addresses: &[SocketAddr], each: Duration) -> io::Res
 }
 
 /// Silence on an idle connection is asked about after so long, …
-const IDLE: Duration = Duration::from_secs(20);
+pub(crate) const IDLE: Duration = Duration::from_secs(20);
 /// … so often, …
-const EVERY: Duration = Duration::from_secs(5);
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
 /// … and so many times before it is closed.
-const PROBES: u32 = 4;
+pub(crate) const PROBES: u32 = 4;
 /// What a proxy has not acknowledged for so long it never will.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 

@@ -17,6 +17,8 @@ pub(crate) struct Way {
     addresses: Rc<[SocketAddr]>,
     connect: Duration,
     doubted: Cell<bool>,
+    /// Counts the doubts, so that who tries again ends with its own.
+    doubt: Cell<u64>,
     turned: Notify,
 }
 
@@ -27,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Way {
     pub(super) fn new(addresses: Rc<[SocketAddr]>, connect: Duration) -> Self {
-        Self { addresses, connect, doubted: Cell::new(false), turned: Notify::new() }
+        Self { addresses, connect, doubted: Cell::new(false), doubt: Cell::new(0), turned: Notify::new() }
     }
 
     /// Whether others should be preferred.
@@ -36,7 +38,7 @@ impl Way {
     }
 
     /// Ready when this way comes into doubt, from now on.
-    pub(crate) async fn doubt(&self) {
+    pub(crate) async fn turns(&self) {
         self.turned.notified().await;
     }
 
@@ -46,7 +48,8 @@ impl Way {
         if news {
             self.turned.notify_waiters();
             // Ends with the doubt, and with the last endpoint that is reached this way.
-            tokio::task::spawn_local(try_again(Rc::downgrade(self)));
+            self.doubt.set(self.doubt.get().wrapping_add(1));
+            tokio::task::spawn_local(try_again(Rc::downgrade(self), self.doubt.get()));
         }
         news
     }
@@ -59,12 +62,12 @@ impl Way {
     }
 }
 
-async fn try_again(way: Weak<Way>) {
+async fn try_again(way: Weak<Way>, doubt: u64) {
     let mut pause = FIRST_TRY;
     loop {
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))).await;
         let Some(way) = way.upgrade() else { return };
-        if !way.is_doubted() {
+        if !way.is_doubted() || way.doubt.get() != doubt {
             return;
         }
         for address in way.addresses.iter() {
@@ -75,5 +78,29 @@ async fn try_again(way: Weak<Way>) {
             }
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_way_in_doubt_is_found_again_when_somebody_listens_there_and_not_before() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let way = Rc::new(Way::new(Rc::from([address]), Duration::from_secs(1)));
+        assert!(way.unheard(), "it is news");
+        assert!(!way.unheard(), "it is none any more");
+        tokio::time::sleep(FIRST_TRY * 2).await;
+        assert!(way.is_doubted(), "a refusal is no answer");
+        let _listener = std::net::TcpListener::bind(address).unwrap();
+        let found = async {
+            while way.is_doubted() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), found).await.expect("it is not found again");
     }
 }

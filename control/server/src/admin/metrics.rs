@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Metric] = &[
         "gauge",
         "When a certificate expires: own, issuing, root.",
     ),
-    metric("weft_tasks", "gauge", "Tasks that have not ended: one that only grows is a leak."),
+    metric("weft_control_tasks", "gauge", "Tasks that have not ended: one that only grows is a leak."),
 ];
 
 /// The whole page.
@@ -101,7 +101,7 @@ pub(super) fn render(admin: &Admin) -> String {
     authority(&mut page, admin);
     certificates(&mut page, admin);
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        page.one("weft_tasks", runtime.metrics().num_alive_tasks() as f64);
+        page.one("weft_control_tasks", runtime.metrics().num_alive_tasks() as f64);
     }
     page.text
 }

@@ -186,9 +186,14 @@ impl Tally {
     }
 
     fn count(&mut self, cost: Cost, now: &impl Fn() -> Instant) {
-        if self.add(cost) && !(self.is_new_window(now) && !self.add(cost)) {
-            self.verdict = self.verdict.or(Some(cost.bound(self.accepted).kind));
+        if !self.add(cost) {
+            return;
         }
+        // What took longer than its window to become too many is none of it, and counts anew.
+        if self.is_new_window(now) && !self.add(cost) {
+            return;
+        }
+        self.verdict = self.verdict.or(Some(cost.bound(self.accepted).kind));
     }
 
     /// One more of it; whether that is too many.

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -16,14 +15,14 @@ use weft_http::http1::{Decoded, Decoder};
 use weft_http::{Malformed, Refused};
 
 use crate::http::http1::clock::Clock;
-use crate::http::http1::{WireError, poll_fill};
+use crate::http::http1::{Inbox, WireError};
 use crate::tcp::bytes::Bytes as Io;
 
 /// The socket and what was read of it ahead.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) io: Io,
-    pub(super) buffer: BytesMut,
+    pub(super) inbox: Inbox,
     /// The body of the current request.
     pub(super) body: Option<Reading>,
     /// The connection's task, where it waits for the body's end.
@@ -82,7 +81,7 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, WireError>>> {
         let Some(reading) = &mut self.body else { return Poll::Ready(None) };
-        let polled = ready!(reading.poll(&mut self.io, &mut self.buffer, cx));
+        let polled = ready!(reading.poll(&mut self.io, &mut self.inbox, cx));
         if let Err(error) = &polled {
             reading.broken = Some(match error {
                 WireError::Refused(refused) => Broken::Refused(*refused),
@@ -102,19 +101,19 @@ impl Reading {
     fn poll(
         &mut self,
         io: &mut Io,
-        buffer: &mut BytesMut,
+        inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<bytes::Bytes>>, WireError>> {
         loop {
-            match self.decoder.decode(buffer)? {
+            match self.decoder.decode(inbox)? {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
                 Decoded::End(trailers) => return Poll::Ready(Ok(trailers.map(Frame::trailers))),
                 Decoded::More => {}
             }
             if !self.go_ahead.is_empty() {
-                ready!(self.poll_go_ahead(io, buffer, cx))?;
+                ready!(self.poll_go_ahead(io, inbox.is_empty(), cx))?;
             }
-            match poll_fill(io, buffer, cx)? {
+            match inbox.poll_fill(io, cx)? {
                 Poll::Ready(0) => {
                     self.decoder.close()?;
                     return Poll::Ready(Ok(None));
@@ -135,13 +134,8 @@ impl Reading {
     }
 
     /// Tells the client to send, unless it has begun without.
-    fn poll_go_ahead(
-        &mut self,
-        io: &mut Io,
-        buffer: &BytesMut,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !buffer.is_empty() && self.go_ahead.len() == CONTINUE.len() {
+    fn poll_go_ahead(&mut self, io: &mut Io, waits: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !waits && self.go_ahead.len() == CONTINUE.len() {
             self.go_ahead = b"";
         }
         while !self.go_ahead.is_empty() {

@@ -5,16 +5,20 @@
 
 pub(crate) mod body;
 pub(crate) mod clock;
+pub(crate) mod exchange;
 mod link;
 pub(crate) mod queue;
 mod respond;
 pub(crate) mod server;
+mod upload;
 
 pub(crate) use body::Received;
+pub(crate) use exchange::Exchange;
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use ::bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -37,17 +41,55 @@ pub(crate) enum WireError {
     Refused(#[from] Refused),
 }
 
+/// What was read of a connection and not used yet.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    bytes: BytesMut,
+    /// How much room the next read gets.
+    next: usize,
+}
+
 /// A first read: nearly every message is smaller.
 const SMALL: usize = 8 * 1024;
 /// Reads grow up to this for bulk.
 const LARGE: usize = 64 * 1024;
+/// With less room than this a read is not worth its call.
+const LEAST: usize = 1024;
 
-/// Reads what there is into `buffer`, with one system call. 0 is the end.
-pub(crate) fn poll_fill(io: &mut Io, buffer: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    if buffer.capacity() == buffer.len() {
-        // What filled its buffer has more: the next read is larger.
-        let next = buffer.len().saturating_mul(2).clamp(SMALL, LARGE);
-        buffer.reserve(next);
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { bytes: BytesMut::new(), next: SMALL }
     }
-    pin!(io.read_buf(buffer)).poll(cx)
+}
+
+impl Deref for Inbox {
+    type Target = BytesMut;
+    fn deref(&self) -> &BytesMut {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Inbox {
+    fn deref_mut(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+}
+
+impl Inbox {
+    /// Reads what there is, with one system call. 0 is the end.
+    pub(crate) fn poll_fill(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.bytes.capacity().saturating_sub(self.bytes.len()) < LEAST {
+            self.bytes.reserve(self.next);
+        }
+        let room = self.bytes.capacity().saturating_sub(self.bytes.len());
+        let read = ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?;
+        // What fills its room has more behind it.
+        self.next = if read == room { self.next.saturating_mul(2).min(LARGE) } else { SMALL };
+        Poll::Ready(Ok(read))
+    }
+
+    /// The bytes, for who goes on with the connection.
+    pub(crate) fn into_bytes(self) -> ::bytes::Bytes {
+        self.bytes.freeze()
+    }
 }

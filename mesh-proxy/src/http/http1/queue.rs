@@ -32,6 +32,11 @@ impl Queue {
         self.head.is_empty() && self.data.is_empty() && self.tail.is_empty()
     }
 
+    /// The bytes in it.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len().saturating_add(self.data.len()).saturating_add(self.tail.len())
+    }
+
     /// Whether more may be put in.
     pub(crate) fn has_room(&self) -> bool {
         self.data.is_empty() && self.tail.is_empty() && self.head.len() < GATHERED

@@ -54,6 +54,7 @@ pub(super) struct Writing {
     form: Form,
     takes_trailers: bool,
     ended: bool,
+    broken: bool,
     queue: Queue,
     idle: Duration,
     pause: Option<Clock>,
@@ -79,7 +80,16 @@ impl Writing {
         let mut queue = Queue::default();
         encode::response(queue.head(), status, headers, connection, announce);
         let ended = matches!(form, Form::None | Form::Length(0));
-        Self { body, form, takes_trailers: asked.takes_trailers, ended, queue, idle, pause: None }
+        Self {
+            body,
+            form,
+            takes_trailers: asked.takes_trailers,
+            ended,
+            broken: false,
+            queue,
+            idle,
+            pause: None,
+        }
     }
 
     /// Whether the end of the connection is the end of the body.
@@ -90,10 +100,11 @@ impl Writing {
     /// Writes all of it.
     pub(super) fn poll(&mut self, link: &RefCell<Link>, cx: &mut Context<'_>) -> Poll<Written> {
         loop {
-            let waiting = match self.poll_body(cx) {
-                Ok(waiting) => waiting,
-                Err(Broken) => return Poll::Ready(Written::Broken),
-            };
+            let waiting = self.poll_body(cx).unwrap_or_else(|Broken| {
+                // What came before it still goes out.
+                (self.broken, self.ended) = (true, true);
+                false
+            });
             // Borrowed only here: the response's body may read the request's, which is behind the same cell.
             match self.queue.poll_write(&mut link.borrow_mut().io, cx) {
                 Poll::Ready(Ok(())) => self.pause = None,
@@ -105,7 +116,7 @@ impl Writing {
                 }
             }
             if self.ended {
-                return Poll::Ready(Written::Whole);
+                return Poll::Ready(if self.broken { Written::Broken } else { Written::Whole });
             }
             if waiting {
                 return Poll::Pending;

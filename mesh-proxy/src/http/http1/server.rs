@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -26,7 +25,7 @@ use crate::http::headers;
 use crate::http::http1::clock::Clock;
 use crate::http::http1::link::{Broken, Link, Reading};
 use crate::http::http1::respond::{Asked, Writing, Written};
-use crate::http::http1::{Received, poll_fill};
+use crate::http::http1::{Inbox, Received};
 use crate::http::incoming::Incoming;
 use crate::http::serve::Service;
 use crate::tcp::bytes::Bytes as Io;
@@ -79,7 +78,7 @@ impl Http1 {
         service: S,
         drained: impl Future<Output = ()> + Unpin,
     ) {
-        let link = Link { io: Io::Tcp(stream), buffer: BytesMut::new(), body: None, waiting: None };
+        let link = Link { io: Io::Tcp(stream), inbox: Inbox::default(), body: None, waiting: None };
         let clock = Clock::new(Instant::now() + KEEP_ALIVE);
         let link = Rc::new(RefCell::new(link));
         Connection { http: self, service, link, clock, drained, draining: false }.run().await;
@@ -118,7 +117,7 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
         if let Ok(link) = Rc::try_unwrap(self.link) {
             let link = link.into_inner();
             // Who waited for it may have gone; then the connection ends here.
-            let _ = switch.send(Io::begun(link.buffer.freeze(), link.io));
+            let _ = switch.send(Io::begun(link.inbox.into_bytes(), link.io));
         }
     }
 
@@ -129,16 +128,18 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
         let mut begun = false;
         loop {
             {
-                let buffer = &mut self.link.borrow_mut().buffer;
-                if buffer.is_empty() {
+                let inbox = &mut self.link.borrow_mut().inbox;
+                if inbox.is_empty() {
                     // Held by nobody who waits.
-                    *buffer = BytesMut::new();
+                    *inbox = Inbox::default();
                 } else {
-                    let taken = request::take(buffer, &mut scan, &self.http.limits);
+                    let taken = request::take(inbox, &mut scan, &self.http.limits);
                     if let Some(head) = taken.map_err(NoHead::Refused)? {
                         return Ok(head);
                     }
-                    if !begun {
+                    // An empty line, which old clients send behind a body, is no beginning.
+                    let says = inbox.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+                    if !begun && says {
                         begun = true;
                         due = Instant::now() + self.http.header_read;
                     }
@@ -161,7 +162,7 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
         let link = &mut *link;
         // Ready before a buffer is made: an idle connection has none.
         if begun || link.io.poll_read_ready(cx).is_ready() {
-            match poll_fill(&mut link.io, &mut link.buffer, cx) {
+            match link.inbox.poll_fill(&mut link.io, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::End),
                 Poll::Ready(Ok(_)) => return Poll::Ready(More::Bytes),
                 Poll::Pending => {}
@@ -204,7 +205,7 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
         let decoder = Decoder::new(head.framing, self.http.limits);
         let mut link = self.link.borrow_mut();
         // What came with the head is looked at before anything is sent on.
-        decoder.check(&link.buffer)?;
+        decoder.check(&link.inbox)?;
         link.body = Some(Reading::new(decoder, head.expects_continue, self.http.idle));
         Ok((Incoming::Http1(Received::new(self.link.clone())), None))
     }
@@ -324,8 +325,8 @@ impl<S: Service, D: Future<Output = ()> + Unpin> Connection<S, D> {
             ready!(Pin::new(&mut link.io).poll_shutdown(cx))?;
             let mut read = 0usize;
             loop {
-                link.buffer.clear();
-                match ready!(poll_fill(&mut link.io, &mut link.buffer, cx))? {
+                link.inbox.clear();
+                match ready!(link.inbox.poll_fill(&mut link.io, cx))? {
                     0 => return Poll::Ready(Ok::<(), io::Error>(())),
                     more => read = read.saturating_add(more),
                 }

@@ -151,6 +151,8 @@ fn a_limit_that_is_too_small_lets_the_first_ones_through() {
         let callee = Proxy::start(&authority, API, callee(slow().await, Protocol::Http1));
         let web = Proxy::always_taking(&authority, WEB, caller(None), 2);
         web.knows([api(Protocol::Http1, [endpoint("api-1", callee.tunnel())])]);
+        // Known from here on to speak HTTP/1, so that who is refused is told so.
+        assert!(get(web.upstream(), "api").await.ends_with("done"));
         web.shared.overload.measured(5000);
         for _ in 0..2 {
             let answers = futures::future::join_all((0..6).map(|_| get(web.upstream(), "api"))).await;

@@ -133,3 +133,33 @@ fn an_extended_connect_of_an_http2_client_reaches_an_http1_application_as_an_upg
         assert_eq!(answer, "HELLO");
     });
 }
+
+#[test]
+fn bytes_right_behind_the_switch_are_lost_on_neither_side() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind(free()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                let read = stream.read(&mut buffer).await.unwrap();
+                seen.extend_from_slice(&buffer[..read]);
+            }
+            let yes =
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nwelcome ";
+            stream.write_all(yes).await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            stream.write_all(&rest).await.unwrap();
+        });
+        let pair = Pair::start(address, Protocol::Http1);
+        let mut stream = TcpStream::connect(pair.web.upstream()).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: api\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello";
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\nwelcome hello"), "{answer}");
+    });
+}

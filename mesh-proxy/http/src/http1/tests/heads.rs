@@ -44,6 +44,12 @@ fn a_request_whose_end_is_ambiguous_is_refused() {
             format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 9223372036854775808\r\n\r\n"),
             Malformed::ContentLength,
         ),
+    ]);
+}
+
+#[test]
+fn a_transfer_coding_that_readers_disagree_on_is_refused() {
+    all_refused([
         (
             format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n"),
             Malformed::TransferEncoding,
