@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test fails by panicking, and has no settings but these"
+    reason = "a test fails by panicking, and is asked for by variables"
 )]
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -57,6 +57,9 @@ pub struct Guard {
     workloads: usize,
     /// Keys that a Reset lacked and that are kept for now, and since when.
     missing: BTreeMap<EntryKey, Instant>,
+    /// Since when a Reset of everything was passed on in part only. What it lacked and is not known here, as a service that
+    /// was restored under the mesh's name, is gone with the next one that is passed on whole.
+    unsettled: Option<Instant>,
     /// When the last second read was asked for.
     asked: Option<Instant>,
 }
@@ -70,6 +73,7 @@ impl Guard {
             members: BTreeMap::new(),
             workloads: 0,
             missing: BTreeMap::new(),
+            unsettled: None,
             asked: None,
         }
     }
@@ -117,9 +121,9 @@ impl Guard {
         (self.missing.keys().filter(|key| is_workload(key)).count(), self.workloads)
     }
 
-    /// When a second read is due, while a Reset is held.
+    /// When a second read is due, while a Reset is held or was not passed on whole.
     pub fn reread_due(&self) -> Option<Instant> {
-        let oldest = self.missing.values().min()?;
+        let oldest = self.missing.values().min().or(self.unsettled.as_ref())?;
         // An adapter whose source is down answers late or never: ask again after the same time.
         let from = self.asked.map_or(*oldest, |asked| asked.max(*oldest));
         Some(from + self.settings.confirm_after)
@@ -143,6 +147,9 @@ impl Guard {
         let (held, mut dropped): (Vec<_>, Vec<_>) =
             doubtful.into_iter().partition(|key| too_much || self.missing.contains_key(key));
         dropped.iter().for_each(|key| self.drop_key(key));
+        if scope == Scope::All {
+            self.unsettled = if held.is_empty() { None } else { self.unsettled.or(Some(now)) };
+        }
         if held.is_empty() {
             return (vec![RegistryEvent::Reset { scope, entries }], false);
         }
