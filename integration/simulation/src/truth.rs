@@ -184,7 +184,8 @@ impl Truth {
     /// The services that an instance took work for at every moment from `since` on.
     pub(crate) fn always_since(&self, id: &InstanceId, since: Duration) -> BTreeSet<ServiceKey> {
         let Some(history) = self.history.get(id) else { return BTreeSet::new() };
-        let first = history.iter().rposition(|(at, _)| *at <= since);
+        // What changed in the very moment of a reading may be in it or not.
+        let first = history.iter().rposition(|(at, _)| *at < since);
         let Some(first) = first else { return BTreeSet::new() };
         let mut states = history.iter().skip(first).map(|(_, services)| services.clone());
         let start = states.next().unwrap_or_default();
