@@ -49,10 +49,12 @@ pub async fn eventually<T>(
 ) -> anyhow::Result<T> {
     let start = Instant::now();
     loop {
-        let said = match ask().await {
-            Ok(Some(value)) => return Ok(value),
-            Ok(None) => "it is not so yet".to_owned(),
-            Err(error) => format!("{error:#}"),
+        // Who is asked may never answer: that must not hold the whole run.
+        let said = match tokio::time::timeout(PATIENCE, ask()).await {
+            Ok(Ok(Some(value))) => return Ok(value),
+            Ok(Ok(None)) => "it is not so yet".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "no answer at all".to_owned(),
         };
         if start.elapsed() > PATIENCE {
             anyhow::bail!("{what}: not within {} s: {said}", PATIENCE.as_secs());

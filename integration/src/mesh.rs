@@ -190,7 +190,8 @@ impl Mesh {
     /// # Errors
     /// When nobody answers, or not with 200.
     pub async fn admin(&self, path: &str) -> Result<Value> {
-        let client = reqwest::Client::builder().unix_socket(self.socket()).build()?;
+        let client =
+            reqwest::Client::builder().unix_socket(self.socket()).timeout(crate::PATIENCE).build()?;
         let response = client.get(format!("http://control{path}")).send().await?;
         let (status, body) = (response.status(), response.text().await?);
         if !status.is_success() {

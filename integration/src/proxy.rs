@@ -212,7 +212,8 @@ impl Proxy {
     /// # Errors
     /// When it does not answer.
     pub async fn admin(&self, path: &str) -> Result<(u16, String)> {
-        let response = reqwest::get(format!("http://{}{path}", self.admin)).await?;
+        let client = reqwest::Client::builder().timeout(crate::PATIENCE).build()?;
+        let response = client.get(format!("http://{}{path}", self.admin)).send().await?;
         Ok((response.status().as_u16(), response.text().await?))
     }
 
