@@ -16,18 +16,30 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What reached an application, request by request.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Seen {
+    whole: Requests,
+    /// Those whose connection ended before they did.
+    begun: Requests,
+}
+
+type Requests = Arc<Mutex<Vec<String>>>;
 
 impl Seen {
-    /// Takes what was seen, without the good requests between the rows.
+    /// Takes the whole requests that were seen, without the good ones between the rows.
     pub(crate) fn take(&self) -> Vec<String> {
-        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
         all.into_iter().filter(|request| !request.contains("/good")).collect()
     }
 
-    fn note(&self, request: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    /// What was begun and never ended, ever since the start: bodies are passed on as they come, so what is wrong behind
+    /// a beginning is found when an application has that already. When it is noted depends on when its connection ends.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn note(requests: &Requests, request: String) {
+    requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
 }
 
 /// An HTTP/1 application that answers every request with 200 and `ok`. Ends with the test's runtime.
@@ -52,11 +64,11 @@ async fn answer(mut stream: TcpStream, seen: Seen) {
                 Ok(n) if n > 0 => bytes.extend(space.get(..n).unwrap_or_default()),
                 // What is no whole request is noted too: nothing may hide.
                 _ if bytes.is_empty() => return,
-                _ => return seen.note(plain(&bytes)),
+                _ => return note(&seen.begun, plain(&bytes)),
             }
             continue;
         };
-        seen.note(plain(bytes.get(..length).unwrap_or_default()));
+        note(&seen.whole, plain(bytes.get(..length).unwrap_or_default()));
         bytes.drain(..length);
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.is_err() {
             return;
@@ -120,7 +132,7 @@ async fn respond(request: Request<Incoming>, seen: Seen) -> Result<Response<Full
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         .collect();
     fields.sort_unstable();
-    seen.note(format!("{} {}\n{}", request.method(), request.uri(), fields.join("\n")));
+    note(&seen.whole, format!("{} {}\n{}", request.method(), request.uri(), fields.join("\n")));
     let big = request.uri().path() == "/big";
     let _body = request.into_body().collect().await;
     Ok(Response::new(Full::new(if big { vec![7; 2 << 20].into() } else { Bytes::from_static(b"ok") })))

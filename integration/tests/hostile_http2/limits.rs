@@ -152,9 +152,12 @@ async fn a_stream_without_a_window_ends_after_the_idle_time_and_holds_little() -
     raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0])).await?;
     raw.send(&head(201, &HEAD, END_STREAM)).await?;
     ensure!(raw.outcome_of(201).await? == Outcome::Status(200), "then a good one");
-    let log = world.web.access_log();
-    let stalled =
-        log.iter().filter(|line| line.to_string().contains("took nothing for timeouts.idle")).count();
-    ensure!(stalled == 50, "{stalled} lines say why");
-    Ok(())
+    eventually("the log says why", async || {
+        let log = world.web.access_log();
+        let why = "took nothing for timeouts.idle";
+        let stalled = log.iter().filter(|line| line.to_string().contains(why)).count();
+        ensure!(stalled == 50, "{stalled} lines say it");
+        Ok(Some(()))
+    })
+    .await
 }

@@ -41,13 +41,13 @@ pub(crate) enum Entrance {
 }
 
 impl World {
-    /// `more` is TOML for every proxy.
+    /// `more` is TOML for `web`'s proxy.
     pub(crate) async fn start(more: &str) -> Result<Self> {
         let mesh = Mesh::start(MeshPlan::default()).await?;
         let (app, seen) = backend::http1().await?;
         let (app2, seen2) = backend::http2().await?;
-        let api = callee(&mesh, "api", app, "http1", more).await?;
-        let api2 = callee(&mesh, "api2", app2, "http2", more).await?;
+        let api = callee(&mesh, "api", app, "http1").await?;
+        let api2 = callee(&mesh, "api2", app2, "http2").await?;
         let plan = ProxyPlan::new("web", "web").upstream("api").upstream("api2").more(more);
         let web = mesh.proxy(plan).await?;
         web.ready().await?;
@@ -122,8 +122,8 @@ pub(crate) async fn good(address: SocketAddr) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(5), answer).await.context("no answer within 5 s")?
 }
 
-async fn callee(mesh: &Mesh, name: &str, app: SocketAddr, protocol: &str, more: &str) -> Result<Proxy> {
-    let proxy = mesh.proxy(ProxyPlan::new(name, name).inbound(app.port(), protocol).more(more)).await?;
+async fn callee(mesh: &Mesh, name: &str, app: SocketAddr, protocol: &str) -> Result<Proxy> {
+    let proxy = mesh.proxy(ProxyPlan::new(name, name).inbound(app.port(), protocol)).await?;
     mesh.register(&format!("{name}.yaml"), &proxy.object(name, "v1", app.port(), protocol))?;
     proxy.ready().await?;
     Ok(proxy)

@@ -43,7 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => command.arg("--workspace"),
     };
     command.args(args.filter.iter()).envs(variables).env("WEFT_REAL_REPORT", report.path());
-    command.env("WEFT_FIGURES", figures.path()).env("WEFT_BIN", target_directory()?.join("debug"));
+    // An error's words say what is wrong; hundreds of frames around them hide it. Panics keep theirs.
+    command.env("RUST_LIB_BACKTRACE", "0").env("WEFT_FIGURES", figures.path()).env("WEFT_BIN", target_directory()?.join("debug"));
     if std::env::var_os(simulate::SEEDS).is_none() {
         command.env(simulate::SEEDS, simulate::IN_TESTS);
     }
@@ -57,6 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     real_servers(report.path(), &missing)?;
     measured(figures.path())?;
     println!("{} passed, {} failed", sum.passed, sum.failed);
+    sum.failures.iter().for_each(|test| println!("  {test}"));
     if sum.failed > 0 || !sum.succeeded {
         bail!("tests failed");
     }
@@ -81,6 +83,8 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
 struct Sum {
     passed: u64,
     failed: u64,
+    /// The names of those that failed.
+    failures: Vec<String>,
     succeeded: bool,
 }
 
@@ -93,6 +97,8 @@ fn counted(command: &mut Command) -> Result<Sum> {
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
+        let test = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        sum.failures.extend(test.map(str::to_owned));
         if let Some((passed, failed)) = result_line(&line) {
             sum.passed += passed;
             sum.failed += failed;
