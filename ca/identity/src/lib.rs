@@ -12,6 +12,7 @@ mod attestation;
 mod bundle;
 mod credentials;
 mod csr;
+mod issuers;
 mod keeping;
 mod pem;
 mod pin;

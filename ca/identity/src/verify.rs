@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 use weft_model::{SpiffeId, TrustDomain};
 
 use crate::bundle::TrustBundles;
+use crate::issuers::Issuers;
 use crate::profile::{self, InvalidSvid};
 use crate::provider::crypto_provider;
 
@@ -111,7 +112,7 @@ pub fn verify(
 const LONGEST_CHAIN: usize = 8;
 
 /// What the peer is in the connection: decides which extended key usage must be there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Client,
     Server,
@@ -119,15 +120,28 @@ pub(crate) enum Role {
 
 /// The bundles in webpki's form, made once instead of at each handshake.
 #[derive(Debug, Default)]
-pub(crate) struct Anchors(BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>);
+pub(crate) struct Anchors(BTreeMap<TrustDomain, Anchored>);
+
+/// A trust domain's roots, and who was seen to issue under them.
+#[derive(Debug)]
+struct Anchored {
+    roots: Vec<TrustAnchor<'static>>,
+    issuers: Issuers,
+}
 
 impl Anchors {
     pub(crate) fn of(bundles: &TrustBundles) -> Self {
-        let anchors = |roots: &[CertificateDer<'static>]| {
+        let anchored = |roots: &[CertificateDer<'static>]| {
             // A root that webpki can't read vouches for nobody: leaving it out refuses, never admits.
-            roots.iter().filter_map(|root| Some(anchor_from_trusted_cert(root).ok()?.to_owned())).collect()
+            let roots = roots.iter().filter_map(|root| Some(anchor_from_trusted_cert(root).ok()?.to_owned()));
+            Anchored { roots: roots.collect(), issuers: Issuers::default() }
         };
-        Self(bundles.iter().map(|bundle| (bundle.trust_domain.clone(), anchors(&bundle.roots))).collect())
+        Self(bundles.iter().map(|bundle| (bundle.trust_domain.clone(), anchored(&bundle.roots))).collect())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn issuers(&self, domain: &TrustDomain) -> Option<&Issuers> {
+        self.0.get(domain).map(|anchored| &anchored.issuers)
     }
 
     pub(crate) fn verify(
@@ -140,11 +154,23 @@ impl Anchors {
             return Err(VerifyError::ChainTooLong { count: chain.len() });
         }
         let id = profile::peer_id(chain)?;
-        let Some(anchors) = self.0.get(&id.trust_domain()) else {
+        let Some(anchored) = self.0.get(&id.trust_domain()) else {
             return Err(VerifyError::ForeignTrustDomain { id });
         };
-        check_chain(chain, anchors, now, role).map_err(|error| classify(id.clone(), now, error))?;
+        anchored.check(chain, now, role).map_err(|error| classify(id.clone(), now, error))?;
         Ok(id)
+    }
+}
+
+impl Anchored {
+    fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime, role: Role) -> Result<(), webpki::Error> {
+        if let (Some(issuer), Some(leaf)) = (self.issuers.of(chain, now, role), chain.first())
+            && check_chain(std::slice::from_ref(leaf), std::slice::from_ref(&issuer.anchor), now, role)
+                .is_ok()
+        {
+            return Ok(());
+        }
+        check_path(chain, &self.roots, now, role, |path| self.issuers.learn(path, role))
     }
 }
 
@@ -155,13 +181,24 @@ pub(crate) fn check_chain(
     now: UnixTime,
     role: Role,
 ) -> Result<(), webpki::Error> {
+    check_path(chain, anchors, now, role, |_| ())
+}
+
+/// The same; `verified` gets the way that was found.
+fn check_path(
+    chain: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+    role: Role,
+    verified: impl FnOnce(&VerifiedPath<'_>),
+) -> Result<(), webpki::Error> {
     let (leaf, intermediates) = chain.split_first().ok_or(webpki::Error::BadDer)?;
     let leaf = EndEntityCert::try_from(leaf)?;
     let usage = match role {
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    leaf.verify_for_usage(algorithms().all, anchors, intermediates, now, usage, None, None)?;
+    verified(&leaf.verify_for_usage(algorithms().all, anchors, intermediates, now, usage, None, None)?);
     Ok(())
 }
 

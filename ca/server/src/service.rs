@@ -39,6 +39,8 @@ pub struct CaServiceParts {
     pub limits: LimitSettings,
 }
 
+type Identities = Mutex<Buckets<(SpiffeId, IpAddr)>>;
+
 /// The certificate authority as a gRPC service.
 #[derive(Debug)]
 pub struct CaService {
@@ -47,7 +49,7 @@ pub struct CaService {
     consul: Option<Arc<ConsulAttestor>>,
     addresses: Mutex<Buckets<IpAddr>>,
     // By address too: who stole an identity's key must not be able to keep its other instances from renewing.
-    identities: Mutex<Buckets<(SpiffeId, IpAddr)>>,
+    identities: Arc<Identities>,
     counts: Arc<CaCounts>,
 }
 
@@ -56,7 +58,7 @@ impl CaService {
     pub fn new(parts: CaServiceParts) -> Self {
         let CaServiceParts { authority, tokens, consul, limits } = parts;
         let addresses = Mutex::new(Buckets::new(limits.per_address));
-        let identities = Mutex::new(Buckets::new(limits.per_identity));
+        let identities = Arc::new(Mutex::new(Buckets::new(limits.per_identity)));
         Self { authority, tokens, consul, addresses, identities, counts: Arc::default() }
     }
 
@@ -79,10 +81,10 @@ impl CaService {
         let id = match request.attestation.ok_or(Refusal::NoAttestation)? {
             Attestation::JoinToken(token) => self.by_token(token.token, &csr, peer.remote.ip()).await?,
             Attestation::ConsulLeaf(leaf) => {
-                self.within_rate(self.by_consul(leaf, &request.csr).await?, peer.remote.ip())?
+                within_rate(&self.identities, self.by_consul(leaf, &request.csr).await?, peer.remote.ip())?
             }
             Attestation::Renewal(wire::Renewal {}) => {
-                self.within_rate(by_certificate(peer, SystemTime::now())?, peer.remote.ip())?
+                within_rate(&self.identities, by_certificate(peer, SystemTime::now())?, peer.remote.ip())?
             }
         };
         let began = Instant::now();
@@ -91,30 +93,18 @@ impl CaService {
         Ok((id, issued))
     }
 
-    fn within_rate(&self, id: SpiffeId, address: IpAddr) -> Result<SpiffeId, Refusal> {
-        let key = (id, address);
-        if allow(&self.identities, &key) { Ok(key.0) } else { Err(Refusal::TooMany) }
-    }
-
     async fn by_token(&self, text: String, csr: &Csr, address: IpAddr) -> Result<SpiffeId, Refusal> {
         let token: JoinToken = text.parse().map_err(TokenRefusal::from)?;
-        let token = Arc::new(token);
-        let id = self.with_tokens(&token, JoinTokens::check).await?;
-        // What would be refused later must not cost the token.
-        csr.check_id(&id)?;
-        self.within_rate(id, address)?;
-        self.with_tokens(&token, JoinTokens::redeem).await
-    }
-
-    /// Files and flushes: not on a thread that serves others.
-    async fn with_tokens(
-        &self,
-        token: &Arc<JoinToken>,
-        ask: fn(&JoinTokens, &JoinToken, SystemTime) -> Result<SpiffeId, TokenRefusal>,
-    ) -> Result<SpiffeId, Refusal> {
-        let (tokens, token) = (Arc::clone(&self.tokens), Arc::clone(token));
-        let asking = tokio::task::spawn_blocking(move || ask(&tokens, &token, SystemTime::now()));
-        Ok(asking.await.map_err(|_| Refusal::Stopped)??)
+        let (tokens, identities, csr) = (Arc::clone(&self.tokens), Arc::clone(&self.identities), csr.clone());
+        // Files and flushes: not on a thread that serves others, and there and back only once.
+        let asking = tokio::task::spawn_blocking(move || {
+            tokens.redeem_if(&token, SystemTime::now(), |id| {
+                // What would be refused later must not cost the token.
+                csr.check_id(id)?;
+                within_rate(&identities, id.clone(), address).map(drop)
+            })
+        });
+        asking.await.map_err(|_| Refusal::Stopped)?
     }
 
     async fn by_consul(&self, leaf: wire::ConsulLeaf, csr: &[u8]) -> Result<SpiffeId, Refusal> {
@@ -178,6 +168,11 @@ impl CertificateAuthority for CaService {
             Err(refusal) => Err(self.refuse(&refusal, &peer)),
         }
     }
+}
+
+fn within_rate(identities: &Identities, id: SpiffeId, address: IpAddr) -> Result<SpiffeId, Refusal> {
+    let key = (id, address);
+    if allow(identities, &key) { Ok(key.0) } else { Err(Refusal::TooMany) }
 }
 
 /// The identity of the connection's certificate, if that is still valid: a connection may outlive it.

@@ -232,13 +232,33 @@ impl JoinTokens {
     /// # Errors
     /// As [`JoinTokens::check`]; also when somebody else used it in between.
     pub fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
+        self.redeem_if(token, now, |_| Ok(()))
+    }
+
+    /// Uses a token unless `may` refuses whose it is: then it can still be used.
+    ///
+    /// # Errors
+    /// As [`JoinTokens::redeem`], and what `may` says.
+    pub fn redeem_if<E: From<TokenRefusal>>(
+        &self,
+        token: &JoinToken,
+        now: SystemTime,
+        may: impl FnOnce(&SpiffeId) -> Result<(), E>,
+    ) -> Result<SpiffeId, E> {
         let identity = self.check(token, now)?;
-        let name = file_of(token.id());
+        may(&identity)?;
+        Ok(self.take(token.id(), identity)?)
+    }
+
+    /// Makes the token of this id a used one, for good.
+    fn take(&self, id: &str, identity: SpiffeId) -> Result<SpiffeId, TokenRefusal> {
+        let name = file_of(id);
         let taken = self.directory.take(&name, &format!("{USED}/{name}")).map_err(TokenError::from)?;
-        match taken {
-            true => self.flush.wait().map(|()| identity).map_err(|error| TokenError::from(error).into()),
-            false => Err(TokenRefusal::Used { id: token.id().to_owned(), identity }),
+        if !taken {
+            return Err(TokenRefusal::Used { id: id.to_owned(), identity });
         }
+        self.flush.wait().map_err(TokenError::from)?;
+        Ok(identity)
     }
 
     fn ids(&self, used: bool) -> Result<Vec<String>, StateError> {
