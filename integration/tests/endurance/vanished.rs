@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use hyper::Method;
 use weft_integration::{
-    App, AppKind, FarHost, Mesh, MeshPlan, ProxyPlan, Steady, eventually, figure, skipped,
+    App, AppKind, FarHost, Mesh, MeshPlan, ProxyPlan, Steady, Tally, eventually, figure, skipped,
 };
 
 use crate::world::{RATE, knows, lasts, member, web};
@@ -58,15 +58,7 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     let at = gone - requests.started();
     let (requests, posts) = (requests.stop().await, posts.stop().await);
 
-    let last = |tally: &weft_integration::Tally| {
-        tally
-            .troubles
-            .iter()
-            .map(|trouble| trouble.due)
-            .max()
-            .map_or(0, |due| due.saturating_sub(at).as_millis())
-    };
-    let (moved, moved_posts) = (last(&requests), last(&posts));
+    let (moved, moved_posts) = (last_trouble(&requests, at), last_trouble(&posts, at));
     figure(
         "a host vanished",
         &format!(
@@ -83,4 +75,10 @@ async fn a_host_that_vanishes_costs_at_most_what_was_in_flight_and_is_left_withi
     let slow = requests.slowest_due(Duration::ZERO..at).as_millis();
     ensure!(moved <= 1000 + slow && moved_posts <= 1000 + slow, "GET {moved} ms, POST {moved_posts} ms");
     Ok(())
+}
+
+/// How many milliseconds after `at` the last request was due that failed or took long.
+fn last_trouble(tally: &Tally, at: Duration) -> u128 {
+    let due = tally.troubles.iter().map(|trouble| trouble.due).max();
+    due.map_or(0, |due| due.saturating_sub(at).as_millis())
 }

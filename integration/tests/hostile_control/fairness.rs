@@ -129,7 +129,7 @@ async fn follow(
 /// A bad client: does its kind of harm again and again.
 async fn misbehave(n: usize, evil: Member, stop: Arc<AtomicBool>, answers: Answers) {
     while !stop.load(Relaxed) {
-        let said = match tokio::time::timeout(Duration::from_secs(25), harm(n, &evil)).await {
+        let said = match tokio::time::timeout(Duration::from_secs(25), Box::pin(harm(n, &evil))).await {
             Ok(Ok(said)) => said,
             Ok(Err(error)) => format!("{error:#}").chars().take(60).collect(),
             Err(_) => "nothing in 25 s".to_owned(),
@@ -158,56 +158,29 @@ const KINDS: [&str; 10] = [
 ];
 
 async fn harm(n: usize, evil: &Member) -> Result<String> {
-    let instance = format!("evil-{n}");
     match n % KINDS.len() {
-        0 => {
-            let mut client = evil.stream(&instance).await?;
-            for _ in 0..1000 {
-                client.subscribe(ResourceType::Workload, &["default/api"]).await;
-            }
-            told(&mut client, true).await
-        }
-        1 => {
-            let mut client = evil.stream(&instance).await?;
-            client.subscribe(ResourceType::Workload, &["default/api"]).await;
-            told(&mut client, false).await
-        }
+        0 => subscribe(evil, n, &[&["default/api"][..]; 1000], true).await,
+        1 => subscribe(evil, n, &[&["default/api"]], false).await,
         2 => {
             let mut raw = Raw::open(evil, Some(0)).await?;
             let (_response, mut body) = raw.stream(&[]).await?;
-            body.send_data(subscription(&evil.node(&instance)), false)?;
+            body.send_data(subscription(&evil.node(&format!("evil-{n}"))), false)?;
             std::future::pending().await
         }
-        3 => Ok(format!(
-            "{:?}",
-            Raw::open(evil, None).await?.answer(&[], framed(0, 4 << 20, &[b'x'; 50_000])).await?
-        )),
+        3 => {
+            let half = framed(0, 4 << 20, &[b'x'; 50_000]);
+            Ok(format!("{:?}", Raw::open(evil, None).await?.answer(&[], half).await?))
+        }
         4 => Ok(format!("{:?}", Raw::open(evil, None).await?.answer(&[], framed(1, 100, &[0; 100])).await?)),
-        5 => {
-            let mut client = evil.stream(&instance).await?;
-            client.subscribe(ResourceType::Workload, &["*"]).await;
-            told(&mut client, true).await
-        }
+        5 => subscribe(evil, n, &[&["*"]], true).await,
         6 => {
-            let mut client = evil.stream(&instance).await?;
-            for _ in 0..100 {
-                let mut request = client.request(ResourceType::Workload);
-                request.resource_names_subscribe = (0..10_000).map(|name| format!("n/{name}")).collect();
-                client.send(request).await;
-            }
-            told(&mut client, true).await
+            let names: Vec<String> = (0..10_000).map(|name| format!("n/{name}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            subscribe(evil, n, &[names.as_slice(); 100], true).await
         }
-        7 => {
-            let mut held = Vec::new();
-            for _ in 0..20 {
-                let mut tcp = TcpStream::connect(&evil.address).await?;
-                tcp.write_all(&[22, 3, 1]).await?;
-                held.push(tcp);
-            }
-            std::future::pending().await
-        }
+        7 => silence(evil).await,
         8 => {
-            let mut client = evil.stream(&instance).await?;
+            let mut client = evil.stream(&format!("evil-{n}")).await?;
             let mut request = client.request(ResourceType::Workload);
             request.node.get_or_insert_default().id = "spiffe://test.weft/ns/default/sa/web~0".to_owned();
             client.send(request).await;
@@ -222,6 +195,26 @@ async fn harm(n: usize, evil: &Member) -> Result<String> {
             }
         }
     }
+}
+
+/// Subscribes again and again, and says how that ended.
+async fn subscribe(evil: &Member, n: usize, all: &[&[&str]], acknowledging: bool) -> Result<String> {
+    let mut client = evil.stream(&format!("evil-{n}")).await?;
+    for names in all {
+        client.subscribe(ResourceType::Workload, names).await;
+    }
+    told(&mut client, acknowledging).await
+}
+
+/// Twenty connections that begin a handshake.
+async fn silence(evil: &Member) -> Result<String> {
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut tcp = TcpStream::connect(&evil.address).await?;
+        tcp.write_all(&[22, 3, 1]).await?;
+        held.push(tcp);
+    }
+    std::future::pending().await
 }
 
 async fn told(client: &mut Client, acknowledging: bool) -> Result<String> {

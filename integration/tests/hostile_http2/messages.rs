@@ -10,11 +10,13 @@ use crate::wire::{
 };
 use crate::world::{Entrance, World};
 
+/// What is sent after the greeting; the text is the port to name to a proxy.
+type Bytes = Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
+
 /// One message (or what is none), and what comes of it.
 struct Row {
     name: &'static str,
-    /// After the greeting; the text is the port to name to a proxy.
-    bytes: Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>,
+    bytes: Bytes,
     outcome: Outcome,
     /// The kind that is counted, or nothing is.
     kind: Option<&'static str>,
@@ -238,7 +240,7 @@ fn framing() -> Vec<Row> {
 
 /// What is legal, and what the application gets of it.
 fn legal() -> Vec<Row> {
-    let ok = |name, bytes: Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>, app| Row {
+    let ok = |name, bytes: Bytes, app| Row {
         name,
         bytes,
         outcome: Outcome::Status(200),

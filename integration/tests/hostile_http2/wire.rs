@@ -145,7 +145,7 @@ impl Raw {
                     return Ok(Some((kind, flags, u32::from_be_bytes([s0, s1, s2, s3]), payload)));
                 }
             }
-            let mut space = [0; 16_384];
+            let mut space = vec![0; 16_384];
             match self.io.read(&mut space).await {
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(n) => self.read.extend(space.get(..n).unwrap_or_default()),

@@ -178,7 +178,7 @@ async fn clients_that_read_nothing_hold_a_bounded_part_of_what_they_asked_for() 
         (after - before) / 1048576.0
     );
     // A stream's window in each proxy, and some for buffers on the way.
-    ensure!(after - before < (READERS * 3 << 20) as f64, "{before} became {after}");
+    ensure!(after - before < ((READERS * 3) << 20) as f64, "{before} became {after}");
     admin_answers(&world.web).await?;
     load.none_failed("clients that read nothing").await?;
     drop(stuck);

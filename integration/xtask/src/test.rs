@@ -44,7 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     command.args(args.filter.iter()).envs(variables).env("WEFT_REAL_REPORT", report.path());
     // An error's words say what is wrong; hundreds of frames around them hide it. Panics keep theirs.
-    command.env("RUST_LIB_BACKTRACE", "0").env("WEFT_FIGURES", figures.path()).env("WEFT_BIN", target_directory()?.join("debug"));
+    command
+        .env("RUST_LIB_BACKTRACE", "0")
+        .env("WEFT_FIGURES", figures.path())
+        .env("WEFT_BIN", target_directory()?.join("debug"));
     if std::env::var_os(simulate::SEEDS).is_none() {
         command.env(simulate::SEEDS, simulate::IN_TESTS);
     }
