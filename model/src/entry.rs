@@ -3,6 +3,8 @@
 //! The vocabulary is list-and-watch with an explicit "this is everything". An error is not among it: errors are items
 //! of the adapter's stream and never remove anything.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::name::{InstanceId, ServiceKey};
@@ -15,8 +17,14 @@ pub enum Entry {
     /// A declared service. Registries without service objects (Consul, Nomad) send none; there a service exists
     /// while it has workloads.
     Service(Service),
-    /// A running instance.
-    Workload(Workload),
+    /// A running instance. Shared: there are many, and adapter, catalog and store hold the same one.
+    Workload(Arc<Workload>),
+}
+
+impl From<Workload> for Entry {
+    fn from(workload: Workload) -> Self {
+        Self::Workload(Arc::new(workload))
+    }
 }
 
 impl Entry {

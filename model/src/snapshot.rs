@@ -133,7 +133,7 @@ mod tests {
         .unwrap();
         let key = EntryKey::Workload(workload.id.clone());
         let file = "file/local".parse().unwrap();
-        catalog.apply(&file, RegistryEvent::Upsert(vec![Entry::Workload(workload)]));
+        catalog.apply(&file, RegistryEvent::Upsert(vec![workload.into()]));
         assert_eq!(catalog.snapshot().members.len(), 1);
         catalog.apply(&file, RegistryEvent::Remove(vec![key]));
         assert!(catalog.snapshot().members.is_empty());

@@ -11,6 +11,7 @@ use std::fs;
 use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ struct Stored {
     version: u32,
     registry: RegistryId,
     services: Vec<Service>,
-    workloads: Vec<Workload>,
+    workloads: Vec<Arc<Workload>>,
 }
 
 impl LastKnown {

@@ -119,7 +119,7 @@ impl Truth {
         let Some(Entry::Workload(workload)) = self.entries.get(&EntryKey::Workload(instance.clone())) else {
             return format!("{instance} is not there to flap");
         };
-        let mut workload = workload.clone();
+        let mut workload = Workload::clone(workload);
         let well = workload.health.takes_new_work();
         workload.health = if well { Health::Unhealthy } else { Health::Healthy };
         if rng.percent(30) {
@@ -161,14 +161,14 @@ impl Truth {
 
     pub(crate) fn workloads(&self) -> impl Iterator<Item = &Workload> {
         self.entries.values().filter_map(|entry| match entry {
-            Entry::Workload(workload) => Some(workload),
+            Entry::Workload(workload) => Some(workload.as_ref()),
             Entry::Service(_) => None,
         })
     }
 
     pub(crate) fn put(&mut self, now: Duration, workload: Workload) {
         self.note(now, &workload.id, works_for(&workload));
-        self.entries.insert(EntryKey::Workload(workload.id.clone()), Entry::Workload(workload));
+        self.entries.insert(EntryKey::Workload(workload.id.clone()), workload.into());
     }
 
     fn remove(&mut self, now: Duration, key: &EntryKey) {

@@ -148,7 +148,7 @@ impl World {
         match step {
             Step::SetWorkload { n, services, weight } => {
                 let workload = workload(n, &services, weight);
-                self.publish(n, RegistryEvent::Upsert(vec![Entry::Workload(workload)]));
+                self.publish(n, RegistryEvent::Upsert(vec![Entry::from(workload)]));
             }
             Step::RemoveWorkload(n) => {
                 let key = EntryKey::Workload(format!("vm/{n}").parse().unwrap());

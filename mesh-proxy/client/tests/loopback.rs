@@ -166,7 +166,7 @@ impl Mesh {
             labels: BTreeMap::new(),
             provenance: Default::default(),
         };
-        let event = RegistryEvent::Upsert(vec![Entry::Workload(workload)]);
+        let event = RegistryEvent::Upsert(vec![Entry::from(workload)]);
         let changes = self.catalog.apply(&"consul/dc1".parse().unwrap(), event);
         let roots = vec![vec![0x30].into()];
         let bundles = [TrustBundle { trust_domain: "mesh.test".parse().unwrap(), roots }];

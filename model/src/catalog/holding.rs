@@ -55,7 +55,7 @@ impl Holding {
     pub(super) fn entries(&self) -> Vec<Entry> {
         let services =
             self.services.values().flat_map(BTreeMap::values).map(|one| Entry::Service(one.as_ref().clone()));
-        let workloads = self.workloads.values().map(|held| Entry::Workload(held.workload.as_ref().clone()));
+        let workloads = self.workloads.values().map(|held| Entry::Workload(Arc::clone(&held.workload)));
         services.chain(workloads).collect()
     }
 
@@ -92,7 +92,7 @@ impl Holding {
         for entry in upserts {
             match entry {
                 Entry::Service(service) => self.put_service(service, &mut touched),
-                Entry::Workload(workload) => self.put_workload(workload, &mut touched),
+                Entry::Workload(workload) => self.put_workload(&workload, &mut touched),
             }
         }
         touched
@@ -128,21 +128,23 @@ impl Holding {
         touched.services.insert(key);
     }
 
-    fn put_workload(&mut self, said: Workload, touched: &mut Touched) {
+    fn put_workload(&mut self, said: &Arc<Workload>, touched: &mut Touched) {
         let own_keys: Vec<ServiceKey> = said.services.keys().cloned().collect();
-        let mut workload = canonical_workload(self.named_by_mesh(said));
+        let mut workload = canonical_workload(self.named_by_mesh(Workload::clone(said)));
         if let Some(held) = self.workloads.get(&workload.id) {
             keep_since(&mut workload, &held.workload);
             if *held.workload == workload && held.own_keys == own_keys {
                 return;
             }
         }
+        // What is as it was said is shared with who said it.
+        let workload = if workload == **said { Arc::clone(said) } else { Arc::new(workload) };
         let id = workload.id.clone();
         self.forget_workload(&id);
         for key in &own_keys {
             self.members.entry(key.clone()).or_default().insert(id.clone());
         }
-        self.workloads.insert(id.clone(), Held { own_keys, workload: Arc::new(workload) });
+        self.workloads.insert(id.clone(), Held { own_keys, workload });
         touched.workloads.insert(id);
     }
 

@@ -56,7 +56,7 @@ fn service(name: &str, ports: &[(&str, u16)]) -> Service {
 }
 
 fn upsert(workloads: impl IntoIterator<Item = Workload>) -> RegistryEvent {
-    RegistryEvent::Upsert(workloads.into_iter().map(Entry::Workload).collect())
+    RegistryEvent::Upsert(workloads.into_iter().map(Entry::from).collect())
 }
 
 fn remove(name: &str) -> RegistryEvent {
@@ -64,7 +64,7 @@ fn remove(name: &str) -> RegistryEvent {
 }
 
 fn reset(scope: Scope, workloads: impl IntoIterator<Item = Workload>) -> RegistryEvent {
-    RegistryEvent::Reset { scope, entries: workloads.into_iter().map(Entry::Workload).collect() }
+    RegistryEvent::Reset { scope, entries: workloads.into_iter().map(Entry::from).collect() }
 }
 
 fn only(services: &[&str]) -> Scope {

@@ -218,10 +218,7 @@ impl View {
 
     /// All there is.
     pub(crate) fn all(&self) -> RegistryEvent {
-        RegistryEvent::Reset {
-            scope: Scope::All,
-            entries: self.instances.all().map(Entry::Workload).collect(),
-        }
+        RegistryEvent::Reset { scope: Scope::All, entries: self.instances.all().map(Entry::from).collect() }
     }
 
     /// All there is of the services that were read, where others were not.

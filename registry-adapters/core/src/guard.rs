@@ -51,7 +51,7 @@ pub struct Verdict {
 pub struct Guard {
     settings: GuardSettings,
     /// What the registry holds, held back removals included: key to services.
-    holds: BTreeMap<EntryKey, BTreeSet<ServiceKey>>,
+    holds: BTreeMap<EntryKey, Box<[ServiceKey]>>,
     /// The other way round, so that a Reset of one service costs that service and not the registry.
     members: BTreeMap<ServiceKey, BTreeSet<EntryKey>>,
     workloads: usize,
@@ -197,8 +197,8 @@ impl Guard {
 
     fn take(&mut self, entry: &Entry) {
         let key = entry.key();
-        let services: BTreeSet<ServiceKey> = match entry {
-            Entry::Service(service) => BTreeSet::from([service.key.clone()]),
+        let services: Box<[ServiceKey]> = match entry {
+            Entry::Service(service) => Box::from([service.key.clone()]),
             Entry::Workload(workload) => workload.services.keys().cloned().collect(),
         };
         self.missing.remove(&key);

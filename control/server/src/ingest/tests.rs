@@ -58,7 +58,7 @@ fn service(name: &str) -> Entry {
 }
 
 fn workload(name: &str, health: Health) -> Entry {
-    Entry::Workload(Workload {
+    Entry::from(Workload {
         id: format!("consul/dc1/n/{name}").parse().unwrap(),
         services: BTreeMap::from([("api".parse().unwrap(), Vec::new())]),
         addresses: vec![[10, 0, 0, 1].into()],

@@ -26,7 +26,7 @@ impl World {
     }
 
     fn upsert(&mut self, workloads: impl IntoIterator<Item = Workload>) -> Changed {
-        self.apply(RegistryEvent::Upsert(workloads.into_iter().map(Entry::Workload).collect()))
+        self.apply(RegistryEvent::Upsert(workloads.into_iter().map(Entry::from).collect()))
     }
 
     fn members(&self, service: &str) -> Vec<&str> {

@@ -44,7 +44,7 @@ impl World {
     }
 
     fn set(&mut self, id: &str, services: &[&str], weight: u32) -> Responses {
-        self.publish(RegistryEvent::Upsert(vec![Entry::Workload(workload(id, services, weight))]))
+        self.publish(RegistryEvent::Upsert(vec![Entry::from(workload(id, services, weight))]))
     }
 
     fn remove(&mut self, id: &str) -> Responses {

@@ -215,7 +215,7 @@ prop_compose! {
 
 fn any_entries(by: &'static str) -> impl Strategy<Value = Vec<Entry>> {
     let entry = prop_oneof![
-        3 => any_workload(by).prop_map(Entry::Workload),
+        3 => any_workload(by).prop_map(Entry::from),
         1 => any_service().prop_map(Entry::Service),
     ];
     prop::collection::vec(entry, 0..5)
@@ -262,6 +262,7 @@ fn at(now: u64, mut event: RegistryEvent) -> RegistryEvent {
     if let RegistryEvent::Upsert(entries) | RegistryEvent::Reset { entries, .. } = &mut event {
         for entry in entries {
             let Entry::Workload(workload) = entry else { continue };
+            let workload = Arc::make_mut(workload);
             workload.provenance = std::mem::take(&mut workload.provenance)
                 .into_iter()
                 .map(|said| Provenance { since_unix_ms: now, ..said })

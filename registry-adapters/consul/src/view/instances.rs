@@ -102,7 +102,7 @@ impl Instances {
         let ids: BTreeSet<&InstanceId> =
             services.iter().filter_map(|service| self.members.get(service)).flatten().collect();
         let entries =
-            ids.into_iter().filter_map(|id| self.merged.get(id)).cloned().map(Entry::Workload).collect();
+            ids.into_iter().filter_map(|id| self.merged.get(id)).cloned().map(Entry::from).collect();
         Some(RegistryEvent::Reset { scope: Scope::Services(services.into_iter().collect()), entries })
     }
 }

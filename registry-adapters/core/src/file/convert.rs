@@ -35,7 +35,7 @@ impl<'a> Converting<'a> {
     pub(super) fn entry(&mut self, document: Document) -> Option<Entry> {
         let entry = match document.kind {
             Some(Kind::Service) => self.service(document).map(Entry::Service),
-            Some(Kind::Workload) => self.workload(document).map(Entry::Workload),
+            Some(Kind::Workload) => self.workload(document).map(Entry::from),
             None => self.missing("kind", "Service or Workload"),
         };
         entry.filter(|_| self.problems.iter().all(|problem| problem.severity == Severity::Warning))

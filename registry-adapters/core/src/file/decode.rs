@@ -4,7 +4,6 @@
 //! to understand than the last good one. Warnings do not count as errors.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 use weft_model::{Entry, RegistryId, Severity, TrustDomain};
@@ -23,8 +22,7 @@ pub(super) struct Context {
 /// An object and where it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
-    /// Shared: a directory's entries are kept once.
-    pub(super) entry: Arc<Entry>,
+    pub(super) entry: Entry,
     pub(super) line: u64,
 }
 
@@ -134,7 +132,7 @@ fn read(file: &str, part: &Part<'_>, context: &Context, problems: &mut Vec<Probl
             let mut converting = Converting::new(file, part.first_line, part.content_line, context);
             let entry = converting.entry(document);
             problems.append(&mut converting.problems);
-            Some(Object { entry: Arc::new(entry?), line: part.content_line })
+            Some(Object { entry: entry?, line: part.content_line })
         }
         Err(wrong) => {
             let problem = Problem::error(file, wrong.message).at_line(wrong.line);

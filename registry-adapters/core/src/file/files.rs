@@ -31,7 +31,7 @@ pub(super) struct Difference {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: BTreeMap<String, File>,
-    entries: BTreeMap<EntryKey, Arc<Entry>>,
+    entries: BTreeMap<EntryKey, Entry>,
     problems: Vec<Problem>,
 }
 
@@ -63,7 +63,7 @@ impl File {
 impl Files {
     /// Everything that counts now.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        self.entries.values().map(|entry| entry.as_ref().clone()).collect()
+        self.entries.values().cloned().collect()
     }
 
     /// What is wrong with files now.
@@ -112,10 +112,10 @@ impl Files {
             held.extend(file.accept().into_keys());
             for (key, object) in &mut file.good {
                 let before = self.entries.get(key);
-                object.entry = with_since(&object.entry, before, now_unix_ms);
+                set_since(&mut object.entry, before, now_unix_ms);
                 if before != Some(&object.entry) {
-                    difference.upserts.push(object.entry.as_ref().clone());
-                    self.entries.insert(key.clone(), Arc::clone(&object.entry));
+                    difference.upserts.push(object.entry.clone());
+                    self.entries.insert(key.clone(), object.entry.clone());
                 }
                 holds.insert(key.clone());
             }
@@ -209,35 +209,31 @@ impl Files {
         let mut entries = BTreeMap::new();
         for (key, object) in self.files.values_mut().flat_map(|file| &mut file.good) {
             let before = self.entries.remove(key);
-            object.entry = with_since(&object.entry, before.as_ref(), now_unix_ms);
+            set_since(&mut object.entry, before.as_ref(), now_unix_ms);
             if before.as_ref() != Some(&object.entry) {
-                difference.upserts.push(object.entry.as_ref().clone());
+                difference.upserts.push(object.entry.clone());
             }
-            entries.insert(key.clone(), Arc::clone(&object.entry));
+            entries.insert(key.clone(), object.entry.clone());
         }
         difference.removes = std::mem::replace(&mut self.entries, entries).into_keys().collect();
         difference
     }
 }
 
-/// The entry, there since it was first seen.
-fn with_since(said: &Arc<Entry>, before: Option<&Arc<Entry>>, now_unix_ms: u64) -> Arc<Entry> {
-    let mut entry = Arc::clone(said);
-    let Entry::Workload(workload) = said.as_ref() else { return entry };
-    let known = match before.map(Arc::as_ref) {
+/// The entry has been there since it was first seen.
+fn set_since(said: &mut Entry, before: Option<&Entry>, now_unix_ms: u64) {
+    let Entry::Workload(workload) = said else { return };
+    let known = match before {
         Some(Entry::Workload(before)) => before.provenance.first().map(|known| known.since_unix_ms),
         _ => None,
     };
     let since_unix_ms = known.unwrap_or(now_unix_ms);
     if workload.provenance.iter().all(|said| said.since_unix_ms == since_unix_ms) {
-        return entry;
+        return;
     }
-    if let Entry::Workload(workload) = Arc::make_mut(&mut entry) {
-        let provenance = std::mem::take(&mut workload.provenance);
-        workload.provenance =
-            provenance.into_iter().map(|said| Provenance { since_unix_ms, ..said }).collect();
-    }
-    entry
+    let workload = Arc::make_mut(workload);
+    let provenance = std::mem::take(&mut workload.provenance);
+    workload.provenance = provenance.into_iter().map(|said| Provenance { since_unix_ms, ..said }).collect();
 }
 
 #[cfg(test)]

@@ -11,5 +11,5 @@ use crate::error::Problem;
 pub fn decode(bytes: &[u8], registry: &RegistryId, trust_domain: &TrustDomain) -> (Vec<Entry>, Vec<Problem>) {
     let context = Context { registry: registry.clone(), trust_domain: trust_domain.clone() };
     let decoded = decode::decode("file.yaml", bytes, &context);
-    (decoded.objects.into_iter().map(|object| Arc::unwrap_or_clone(object.entry)).collect(), decoded.problems)
+    (decoded.objects.into_iter().map(|object| object.entry).collect(), decoded.problems)
 }

@@ -12,7 +12,7 @@ fn service(name: &str) -> ServiceKey {
 }
 
 fn workload(name: &str, services: &[&str]) -> Entry {
-    Entry::Workload(Workload {
+    Entry::from(Workload {
         id: id(name),
         services: services.iter().map(|name| (service(name), Vec::new())).collect(),
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],

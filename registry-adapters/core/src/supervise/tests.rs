@@ -74,7 +74,7 @@ impl Bench {
 }
 
 fn workload(name: &str) -> Entry {
-    Entry::Workload(Workload {
+    Entry::from(Workload {
         id: format!("file/t/{name}").parse().unwrap(),
         services: BTreeMap::from([("api".parse().unwrap(), Vec::new())]),
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],

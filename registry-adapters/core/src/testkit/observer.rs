@@ -43,7 +43,7 @@ impl View {
 
     fn workloads(&self) -> impl Iterator<Item = &Workload> {
         self.entries.values().filter_map(|entry| match entry {
-            Entry::Workload(workload) => Some(workload),
+            Entry::Workload(workload) => Some(workload.as_ref()),
             Entry::Service(_) => None,
         })
     }

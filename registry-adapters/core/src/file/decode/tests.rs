@@ -16,12 +16,12 @@ fn good(text: &str) -> Vec<Object> {
 }
 
 fn service(object: &Object) -> &Service {
-    let Entry::Service(service) = object.entry.as_ref() else { panic!("not a service: {object:?}") };
+    let Entry::Service(service) = &object.entry else { panic!("not a service: {object:?}") };
     service
 }
 
 fn workload(object: &Object) -> &Workload {
-    let Entry::Workload(workload) = object.entry.as_ref() else { panic!("not a workload: {object:?}") };
+    let Entry::Workload(workload) = &object.entry else { panic!("not a workload: {object:?}") };
     workload
 }
 

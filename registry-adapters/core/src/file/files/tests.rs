@@ -8,12 +8,12 @@ use super::*;
 fn object(name: &str, line: u64) -> Object {
     let key: ServiceKey = name.parse().unwrap();
     let entry = Entry::Service(Service { key, ports: Vec::new(), labels: BTreeMap::new() });
-    Object { entry: Arc::new(entry), line }
+    Object { entry, line }
 }
 
 fn labelled(name: &str, label: u64) -> Object {
     let mut object = object(name, 1);
-    if let Entry::Service(service) = Arc::make_mut(&mut object.entry) {
+    if let Entry::Service(service) = &mut object.entry {
         service.labels.insert("v".to_owned(), label.to_string());
     }
     object
