@@ -121,7 +121,7 @@ impl<K: Ord, V: Serialize> Serialize for Values<'_, K, V> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Catalog, Entry, EntryKey, RegistryEvent, Workload};
+    use crate::{Catalog, EntryKey, RegistryEvent, Workload};
 
     #[test]
     fn a_service_without_workloads_leaves_no_trace_in_the_index() {

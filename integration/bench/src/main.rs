@@ -6,6 +6,7 @@ mod control;
 mod measure;
 mod proxy;
 mod report;
+mod row;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! One report of a run: the machine, then a section for each scenario, as JSON and as Markdown.
+//! One report of a run: the machine, what was asked for and what it came to, then a section for each scenario; as JSON and
+//! as Markdown.
 //!
 //! A scenario makes its [`Section`] itself: it knows its table. What failed, or was refused because the generator was the
 //! bottleneck, is part of the section, so that a lost row stays in the table; the run then ends with an error.
@@ -10,15 +11,19 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::row::{self, Row};
+
 /// What one scenario found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Section {
     /// Its name, as a subcommand or option calls it.
     pub(crate) name: &'static str,
-    /// Its heading, what was done, and its table.
+    /// What it says to what was asked for.
+    pub(crate) rows: Vec<Row>,
+    /// Its heading, what was done, and its details.
     #[serde(skip)]
     pub(crate) markdown: String,
-    /// The same with all samples.
+    /// The same with all samples, where they are not the rows' own.
     pub(crate) figures: Value,
     /// Answers that were wrong or missing: the figures can't be used.
     pub(crate) failures: Vec<String>,
@@ -55,7 +60,8 @@ impl Report {
     }
 
     fn markdown(&self) -> Result<String> {
-        let mut text = format!("{}\n", self.machine);
+        let rows = self.sections.iter().flat_map(|section| &section.rows);
+        let mut text = format!("{}\n\n{}", self.machine, row::markdown(rows)?);
         for section in &self.sections {
             write!(text, "\n{}", section.markdown)?;
         }

@@ -15,7 +15,7 @@ fn a_small_run_of_the_control_plane_fills_every_row() {
     assert!(output.status.success(), "{said}");
     let report = std::fs::read_to_string(directory.path().join("benchmarks.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
-    let rows = report["sections"][0]["figures"].as_array().unwrap();
+    let rows = report["sections"][0]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 8, "{report}");
     // What does not depend on the machine holds here as well.
     let bytes = rows[1]["figures"]["bytes"]["framed"].as_u64().unwrap();

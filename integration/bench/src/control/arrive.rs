@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::change::{ten_of, wanted};
 use super::fleet::{Fleet, key};
-use super::table::{Meter, Row, Times};
+use super::meter::{Meter, Times};
 use super::world::{HOT, Shape, World, endpoints, service};
+use crate::row::Row;
 
 /// The row of a new service.
 pub(super) async fn new_service(shape: Shape, clients: usize, rounds: usize) -> Result<Row> {
@@ -48,7 +49,7 @@ pub(super) async fn new_service(shape: Shape, clients: usize, rounds: usize) -> 
     let (times, cpu) = (Times::of(times), used.control_ms / rounds as f64);
     Ok(Row {
         work: format!("one new service, {} exist, {clients} clients: bytes; CPU", shape.services),
-        istiod: "517 kB to each client; 879 ms",
+        peer: "istiod: 517 kB to each client; 879 ms".to_owned(),
         limit: "1 kB, only to who asked for it; 5 ms",
         measured: format!(
             "{asked} B to who asked, {others} B to the others; {cpu:.2} ms ({:.1} ms p50)",

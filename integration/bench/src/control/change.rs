@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::fleet::{Fleet, Wants, key};
-use super::table::{Meter, Row, Times, Used};
+use super::meter::{Meter, Times, Used};
 use super::wire::Bytes4;
 use super::world::{HOT, Shape, Start, World, part_of, service};
 use crate::measure;
+use crate::row::Row;
 
 /// What a series of changes brought.
 #[derive(Debug, Serialize)]
@@ -140,7 +141,7 @@ pub(super) async fn large(members: usize, clients: usize, rounds: usize) -> Resu
     tokio::time::sleep(SETTLE).await;
     let big = series(&world, &mut fleet, "big", rounds).await?;
     let work = format!("the same in a service of {members} endpoints");
-    Ok(Row { work, istiod: "158 / 234 ms; 73 kB; 80 ms", ..change(&big) })
+    Ok(Row { work, peer: "istiod: 158 / 234 ms; 73 kB; 80 ms".to_owned(), ..change(&big) })
 }
 
 /// The row that says what size costs.
@@ -161,7 +162,7 @@ pub(super) async fn cost(small: usize, large: usize, rounds: usize) -> Result<Ro
     let ratio = cost(1) / cost(0);
     Ok(Row {
         work: format!("CPU of one change, 10 clients, {large} services against {small}"),
-        istiod: "6.8 x",
+        peer: "istiod: 6.8 x".to_owned(),
         limit: "1.2 x",
         measured: format!("{ratio:.2} x ({:.2} against {:.2} ms)", cost(1), cost(0)),
         holds: Some(ratio <= 1.2),
@@ -177,7 +178,7 @@ fn cold(shape: Shape, start: Start, peak_mib: f64) -> Row {
             "cold start until ready, {} services x {} endpoints; memory",
             shape.services, shape.endpoints
         ),
-        istiod: "1.2 s; 140 MB",
+        peer: "istiod: 1.2 s; 140 MB".to_owned(),
         limit: "1 s; 100 MB",
         measured: format!(
             "{:.2} s ({cpu_ms:.0} ms CPU); {megabytes:.0} MB, at most {peak:.0} with all clients",
@@ -196,7 +197,7 @@ fn change(series: &Series) -> Row {
     let bound = series.used.is_load_bound();
     Row {
         work: format!("one endpoint change applied by {clients} clients, p50 / p99; bytes each; CPU"),
-        istiod: "127 / 137 ms (28 / 127 without debounce); 1.07 kB; 33 ms",
+        peer: "istiod: 127 / 137 ms (28 / 127 without debounce); 1.07 kB; 33 ms".to_owned(),
         limit: "15 / 40 ms; 0.3 kB; 3 ms",
         measured: format!(
             "{:.1} / {:.1} ms (changed {:.1} / {:.1}, come {:.1} / {:.1}, gone {:.1} / {:.1}); \

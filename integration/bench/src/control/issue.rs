@@ -4,8 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::certificates::{self, Member};
-use super::table::{Meter, Row, Used};
+use super::meter::{Meter, Used};
 use super::world::{Shape, World};
+use crate::row::Row;
 
 /// The rows of both ways.
 pub(super) async fn rows(count: usize) -> Result<Vec<Row>> {
@@ -33,7 +34,7 @@ fn row(how: &str, count: usize, used: Used) -> Row {
     };
     Row {
         work: format!("certificates issued by {how}, a connection each"),
-        istiod: "95 a second, 277 tuned",
+        peer: "istiod: 95 a second, 277 tuned".to_owned(),
         limit: "at least 2,000 a second a core",
         measured: format!("{a_core:.0} a second of CPU ({each_us:.0} us each); {wall}"),
         holds: Some(a_core >= 2000.0),

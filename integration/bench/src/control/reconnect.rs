@@ -5,10 +5,11 @@ use serde_json::json;
 
 use super::change::{ten_of, wanted};
 use super::fleet::Fleet;
-use super::table::{Meter, Row};
+use super::meter::Meter;
 use super::wire::Bytes4;
 use super::world::{HOT, Shape, World, service};
 use crate::measure::{self, Cpu};
+use crate::row::Row;
 
 /// The row of a restart.
 pub(super) async fn restart(shape: Shape, clients: usize) -> Result<Row> {
@@ -45,7 +46,7 @@ pub(super) async fn restart(shape: Shape, clients: usize) -> Result<Row> {
         work: format!(
             "{clients} clients with {subscriptions} subscriptions each reconnect over mTLS to a restarted control plane"
         ),
-        istiod: "53 s, 1.3 GB, 81 CPU s (1,000 scoped by hand, plaintext: 2.3 s, 6.9 CPU s)",
+        peer: "istiod: 53 s, 1.3 GB, 81 CPU s (1,000 scoped by hand, plaintext: 2.3 s, 6.9 CPU s)".to_owned(),
         limit: "no resource sent; in sync in 1.5 s; 2 CPU s",
         measured: format!(
             "{} resources sent; in sync {:.2} s after the exec (ready after {:.2}); {:.2} CPU s; peak {:.0} MB{refused}",

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_integration::{Mesh, MeshPlan, PATIENCE, Proxy, ProxyPlan, free_port};
@@ -20,11 +20,14 @@ use crate::proxy::peers::{self, Place};
 use crate::proxy::scenario::Scenario;
 use crate::proxy::{Args, certificates};
 use crate::report::Section;
+use crate::row::Row;
 
 /// An idle proxy is looked at after so long.
 const REST: Duration = Duration::from_secs(5);
 /// Between two looks at whether it is ready.
 const LOOK: Duration = Duration::from_millis(1);
+
+const LATER: &str = "weft, later start";
 
 /// What was found of one candidate.
 struct Found {
@@ -67,7 +70,32 @@ pub(super) async fn run(args: &Args) -> Result<Section> {
     let figures = found.iter().map(|found| {
         json!({"name": found.name, "starts_ms": found.starts_ms, "rss_mib": found.memory.0, "pss_mib": found.memory.1})
     });
-    Ok(Section { name: "idle", markdown, figures: figures.collect(), failures: vec![] })
+    let (rows, figures) = (rows(&found), figures.collect());
+    Ok(Section { name: "idle", rows, markdown, figures, failures: vec![] })
+}
+
+/// What was asked for: of a later start, since that is what a proxy does for the rest of its life.
+fn rows(found: &[Found]) -> Vec<Row> {
+    let of = |name: &str| found.iter().find(|found| found.name == name);
+    let Some(ours) = of(LATER) else { return vec![] };
+    let ready = |found: &Found| middle(found.starts_ms.clone());
+    let beside = |figure: &dyn Fn(&Found) -> Option<f64>| {
+        let named = |name| format!("{name}: {}", shown(of(name).and_then(figure), 1));
+        format!("{}, {}", named("haproxy"), named("envoy"))
+    };
+    let row = |work: &str, limit, measured: Option<f64>, most: f64, unit, peer| Row {
+        work: work.to_owned(),
+        limit,
+        measured: format!("{} {unit}", shown(measured, 1)),
+        peer,
+        holds: measured.map(|measured| measured <= most),
+        figures: Value::Null,
+    };
+    let memory = |found: &Found| Some(found.memory.0);
+    vec![
+        row("idle proxy: resident memory", "12 MiB", memory(ours), 12.0, "MiB", beside(&memory)),
+        row("idle proxy: start to ready", "100 ms", ready(ours), 100.0, "ms", beside(&ready)),
+    ]
 }
 
 async fn weft(starts: usize) -> Result<[Found; 2]> {
@@ -82,7 +110,7 @@ async fn weft(starts: usize) -> Result<[Found; 2]> {
         ),
     )?;
     let mut first = Found { name: "weft, first start".to_owned(), starts_ms: vec![], memory: (0.0, 0.0) };
-    let mut later = Found { name: "weft, later start".to_owned(), starts_ms: vec![], memory: (0.0, 0.0) };
+    let mut later = Found { name: LATER.to_owned(), starts_ms: vec![], memory: (0.0, 0.0) };
     let mut last = None;
     for n in 0..starts {
         let plan = ProxyPlan::new(&format!("web-{n}"), "web").quiet().inbound(port, "http1").upstream("api");

@@ -1,41 +1,11 @@
-//! Rows of the control plane's table: what was asked, what was measured, whether it holds.
+//! What the control plane's rows are made of: percentiles, and the CPU time of both sides.
 
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::measure::Cpu;
-
-/// One line of the table.
-#[derive(Debug, Serialize)]
-pub(super) struct Row {
-    pub(super) work: String,
-    /// What istiod needs for it, where that was measured on such a machine.
-    pub(super) istiod: &'static str,
-    pub(super) limit: &'static str,
-    pub(super) measured: String,
-    /// `None`: refused, since the load was the bottleneck; the text says so.
-    pub(super) holds: Option<bool>,
-    /// All figures.
-    pub(super) figures: Value,
-}
-
-/// The rows as a table.
-pub(super) fn markdown(rows: &[Row]) -> Result<String> {
-    let mut text = "| work | at most | measured | holds | istiod |\n|---|---|---|---|---|\n".to_owned();
-    for Row { work, istiod, limit, measured, holds, .. } in rows {
-        let holds = match holds {
-            Some(true) => "yes",
-            Some(false) => "**no**",
-            None => "refused",
-        };
-        writeln!(text, "| {work} | {limit} | {measured} | {holds} | {istiod} |")?;
-    }
-    Ok(text)
-}
 
 /// Percentiles of times in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
