@@ -49,8 +49,9 @@ fn main() -> Result<()> {
 }
 
 async fn measured(cli: Cli) -> Result<()> {
-    measure::pin(measure::LOAD)?;
+    // Before there is only one core left to see.
     let mut report = Report::new();
+    measure::pin(measure::LOAD)?;
     match cli.command {
         Some(Command::Proxy(args)) => proxy::run(&args, &mut report).await?,
         Some(Command::Control(args)) => report.add(control::run(&args).await?),

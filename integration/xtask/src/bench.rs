@@ -55,6 +55,7 @@ const MARK: &str = "<!-- From here on: cargo xtask bench --docs -->\n";
 fn document(report: &str) -> Result<()> {
     let page = cache::checkout().join("docs/benchmarks.md");
     let text = std::fs::read_to_string(&page)?;
-    let (own, _) = text.split_once(MARK).context("docs/benchmarks.md has no line that says where a run begins")?;
+    let (own, _) =
+        text.split_once(MARK).context("docs/benchmarks.md has no line that says where a run begins")?;
     Ok(std::fs::write(&page, format!("{own}{MARK}\n{report}"))?)
 }
