@@ -22,8 +22,10 @@ use crate::http::send::h2_error;
 /// Why a body broke off.
 #[derive(Debug)]
 pub(crate) enum BodyError {
-    /// The HTTP/2 connection it came from did.
+    /// The HTTP/2 connection of its caller did.
     Hyper(hyper::Error),
+    /// The HTTP/2 stream or connection of its endpoint did.
+    Http2(h2::Error),
     /// The HTTP/1 connection it came from did.
     Http1(WireError),
     /// The request was sent elsewhere meanwhile.
@@ -34,6 +36,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hyper(error) => f.write_str(&chain(error)),
+            Self::Http2(error) => f.write_str(&chain(error)),
             Self::Http1(error) => error.fmt(f),
             Self::Superseded => f.write_str("the request was sent to another endpoint"),
         }
@@ -45,18 +48,30 @@ impl fmt::Display for BodyError {
 impl Error for BodyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Hyper(error) if reason(error) != Some(h2::Reason::PROTOCOL_ERROR) => error.source(),
+            Self::Hyper(error) if self.passes_on().is_some() => error.source(),
+            Self::Http2(error) if self.passes_on().is_some() => Some(error),
             Self::Http1(error) => error.source(),
-            Self::Hyper(_) | Self::Superseded => None,
+            Self::Hyper(_) | Self::Http2(_) | Self::Superseded => None,
         }
     }
 }
 
-fn reason(error: &hyper::Error) -> Option<h2::Reason> {
-    h2_error(error).and_then(h2::Error::reason)
-}
-
 impl BodyError {
+    /// The code for a stream that ends with it.
+    pub(crate) fn reason(&self) -> h2::Reason {
+        self.passes_on().unwrap_or(h2::Reason::INTERNAL_ERROR)
+    }
+
+    /// The code of the stream that it came from, as far as it means the same to the other side.
+    fn passes_on(&self) -> Option<h2::Reason> {
+        let reason = match self {
+            Self::Hyper(error) => h2_error(error).and_then(h2::Error::reason),
+            Self::Http2(error) => error.reason(),
+            Self::Http1(_) | Self::Superseded => None,
+        };
+        reason.filter(|reason| *reason != h2::Reason::PROTOCOL_ERROR)
+    }
+
     /// What was wrong with the message, where something was.
     pub(crate) fn refused(&self) -> Option<Refused> {
         match self {

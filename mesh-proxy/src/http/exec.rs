@@ -13,11 +13,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep};
 
-/// Spawns on this thread's runtime.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LocalExec;
-
-/// The same, and ends a stream whose peer takes nothing for so long.
+/// Spawns on this thread's runtime, and ends a stream whose peer takes nothing for so long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdleExec {
     idle: Duration,
@@ -58,17 +54,6 @@ impl IdleExec {
     }
 }
 
-impl<F> Executor<F> for LocalExec
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        // The worker's runtime owns the task; hyper needs no handle to it.
-        drop(tokio::task::spawn_local(future));
-    }
-}
-
 impl<F> Executor<F> for IdleExec
 where
     F: Future + 'static,
@@ -76,7 +61,7 @@ where
 {
     fn execute(&self, future: F) {
         let task = Unstalled { future: Some(future), idle: self.idle, since: None, timer: None };
-        // As above.
+        // The worker's runtime owns the task; hyper needs no handle to it.
         drop(tokio::task::spawn_local(task));
     }
 }

@@ -145,6 +145,23 @@ fn is_weft(name: &HeaderName) -> bool {
     name.as_str().starts_with("weft-")
 }
 
+/// Marks values that no two requests share as never to be put into a connection's table of headers (RFC 7541 7.1.3).
+/// There each would push out what every request repeats, and h2 compares a new value with all of its name.
+pub(crate) fn never_indexed(headers: &mut HeaderMap) {
+    for (name, value) in headers.iter_mut() {
+        if is_of_one_request(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+fn is_of_one_request(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-request-id" | "traceparent" | "b3" | "x-b3-traceid" | "x-b3-spanid" | "grpc-timeout"
+    )
+}
+
 /// Counts this proxy in. `None`: the request went round in circles.
 pub(crate) fn count_hop(headers: &mut HeaderMap, before: u32) -> Option<()> {
     (before < MAX_HOPS).then(|| {
@@ -287,6 +304,15 @@ mod tests {
         strip_weft(&mut headers);
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("weftless"));
+    }
+
+    #[test]
+    fn values_of_one_request_are_marked_and_others_are_not() {
+        let mut headers = map(&[("x-request-id", "1"), ("traceparent", "2"), ("x-other", "3")]);
+        never_indexed(&mut headers);
+        let marked: Vec<&str> =
+            headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(marked, ["x-request-id", "traceparent"]);
     }
 
     #[test]

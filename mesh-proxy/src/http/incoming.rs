@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::http::body::BodyError;
 use crate::http::http1::{Exchange, Received};
+use crate::http::http2;
 use crate::tcp::bytes::Bytes as Io;
 
 /// See the module.
@@ -24,7 +25,9 @@ pub(crate) enum Incoming {
     Answer(Box<Exchange>),
     /// There is none: the connection carries something else from now on.
     Switched(Io),
-    /// hyper's.
+    /// A response's over HTTP/2.
+    Http2(http2::Answer),
+    /// A request's over HTTP/2, by hyper.
     Hyper(hyper::body::Incoming),
 }
 
@@ -40,6 +43,7 @@ impl Body for Incoming {
             Self::Empty | Self::Switch(_) | Self::Switched(_) => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http1),
             Self::Answer(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::Http2),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
         }
         .map_ok(purged)
@@ -50,6 +54,7 @@ impl Body for Incoming {
             Self::Empty | Self::Switch(_) | Self::Switched(_) => true,
             Self::Http1(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
         }
     }
@@ -59,6 +64,7 @@ impl Body for Incoming {
             Self::Empty | Self::Switch(_) | Self::Switched(_) => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Hyper(body) => body.size_hint(),
         }
     }

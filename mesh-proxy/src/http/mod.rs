@@ -11,6 +11,7 @@ pub(crate) mod failure;
 pub(crate) mod gathered;
 pub(crate) mod headers;
 pub(crate) mod http1;
+pub(crate) mod http2;
 pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod replay;

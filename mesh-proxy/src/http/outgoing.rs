@@ -65,6 +65,7 @@ impl Outgoing {
         let hops = headers::hops(&headers);
         headers::strip_hop_by_hop(&mut headers);
         headers::strip_weft(&mut headers);
+        headers::never_indexed(&mut headers);
         headers.remove(HOST);
         let path = path(uri)?;
         Ok(Self { method, headers, dialect, body: None, upgrade, authority, path, hops })
@@ -172,7 +173,7 @@ impl Outgoing {
 fn switch_by_connect(request: &mut Request<RequestBody>, token: &HeaderValue) -> Result<(), Failure> {
     let token = token.to_str().map_err(|_| unspeakable("the protocol to switch to"))?;
     *request.method_mut() = Method::CONNECT;
-    request.extensions_mut().insert(ConnectProtocol::from(token));
+    request.extensions_mut().insert(h2::ext::Protocol::from(token));
     Ok(())
 }
 

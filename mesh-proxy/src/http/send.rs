@@ -1,17 +1,17 @@
 //! Sends one request on one connection and says, when that fails, whether the other end can have worked on it.
 //!
-//! Not worked on: what hyper gives back unsent, streams that the peer refused, and those above the last one that its
-//! GOAWAY names (RFC 9113 6.8, 8.7). Everything else may have been worked on.
+//! Not worked on: what was never sent, streams that the peer refused, and those above the last one that its GOAWAY names
+//! (RFC 9113 6.8, 8.7). Everything else may have been worked on.
 
 use std::error::Error;
 
 use http::{Request, Response};
-use hyper::client::conn::TrySendError;
 
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
 use crate::http::failure::Failure;
 use crate::http::http1::exchange::{self, NoResponse};
+use crate::http::http2;
 use crate::http::incoming::Incoming;
 use crate::pool::{Held, Http1, Stream};
 use crate::record::ResponseFlag;
@@ -45,13 +45,10 @@ impl Ready {
                     Err(error) => Err(SendError { failure: judge_http1(&error), reused }),
                 }
             }
-            Self::Http2(stream) => {
-                let mut sender = stream.sender();
-                match sender.try_send_request(request).await {
-                    Ok(response) => Ok((response.map(Incoming::Hyper), Held::Stream(stream))),
-                    Err(error) => Err(SendError { failure: judge(&error), reused: false }),
-                }
-            }
+            Self::Http2(stream) => match http2::exchange::send(stream.sender(), request).await {
+                Ok(response) => Ok((response, Held::Stream(stream))),
+                Err(error) => Err(SendError { failure: judge_http2(&error), reused: false }),
+            },
         }
     }
 }
@@ -68,14 +65,15 @@ fn judge_http1(error: &NoResponse) -> Failure {
     }
 }
 
-fn judge(error: &TrySendError<Request<RequestBody>>) -> Failure {
-    let words = chain(error.error());
-    if error.message().is_some() {
-        return Failure::unsent(ResponseFlag::UpstreamConnectionTermination, words);
-    }
-    let Some(h2) = h2_error(error.error()) else {
-        return Failure::new(ResponseFlag::UpstreamConnectionTermination, words);
+fn judge_http2(error: &http2::exchange::NoResponse) -> Failure {
+    use http2::exchange::NoResponse;
+    let h2 = match error {
+        NoResponse::Unsent(h2) => {
+            return Failure::unsent(ResponseFlag::UpstreamConnectionTermination, chain(h2));
+        }
+        NoResponse::Broken(h2) => h2,
     };
+    let words = chain(h2);
     let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
     if h2.is_remote() && (refused || h2.is_go_away()) {
         return Failure::unsent(ResponseFlag::UpstreamRemoteReset, words);

@@ -54,18 +54,13 @@ impl Switching {
         }
     }
 
-    /// Whether a response may be the last message of its connection.
-    fn is_in(response: &Response<Incoming>) -> bool {
-        matches!(response.body(), Incoming::Switched(_)) || response.extensions().get::<OnUpgrade>().is_some()
-    }
-
-    /// The endpoint's side.
-    pub(crate) fn of_response(response: &mut Response<Incoming>) -> Self {
+    /// The endpoint's side, if the response was the last message of its connection.
+    pub(crate) fn of_response(response: &mut Response<Incoming>) -> Option<Self> {
         match std::mem::replace(response.body_mut(), Incoming::Empty) {
-            Incoming::Switched(io) => Self::Now(io),
+            Incoming::Switched(io) => Some(Self::Now(io)),
             body => {
                 *response.body_mut() = body;
-                Self::Hyper(hyper::upgrade::on(response))
+                None
             }
         }
     }
@@ -108,10 +103,10 @@ pub(crate) fn answer(
 ) -> Answered {
     let status = response.status();
     let meant = response.headers().get(WEFT_STATUS).and_then(headers::number::<u16>);
-    let switched = Switching::is_in(&response)
-        && (status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::OK);
+    let yes = status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::OK;
+    let endpoint = if yes { Switching::of_response(&mut response) } else { None };
     headers::strip_weft(response.headers_mut());
-    if !switched {
+    let Some(endpoint) = endpoint else {
         if let Some(meant) = meant {
             *response.status_mut() = StatusCode::from_u16(meant).unwrap_or(StatusCode::BAD_GATEWAY);
         }
@@ -121,8 +116,7 @@ pub(crate) fn answer(
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
         }
         return Answered::Http(response.map(ResponseBody::incoming));
-    }
-    let endpoint = Switching::of_response(&mut response);
+    };
     let mut response = response.map(|_no_body| ResponseBody::empty());
     *response.status_mut() = StatusCode::OK;
     if asker == Asker::Http1 {

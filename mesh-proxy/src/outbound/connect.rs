@@ -60,11 +60,14 @@ async fn through(
     call.holds(Lease { in_flight: Some(target.start()), connection: held });
     headers::strip_hop_by_hop(response.headers_mut());
     headers::strip_weft(response.headers_mut());
-    if response.status() != StatusCode::OK {
-        return Ok(Answered::Http(response.map(ResponseBody::incoming)));
-    }
-    let endpoint = Switching::of_response(&mut response);
-    Ok(Answered::Switched { response: response.map(|_none| ResponseBody::empty()), client, endpoint })
+    let yes = response.status() == StatusCode::OK;
+    let endpoint = if yes { Switching::of_response(&mut response) } else { None };
+    Ok(match endpoint {
+        Some(endpoint) => {
+            Answered::Switched { response: response.map(|_none| ResponseBody::empty()), client, endpoint }
+        }
+        None => Answered::Http(response.map(ResponseBody::incoming)),
+    })
 }
 
 fn hop(target: &Target) -> Result<Hop, Failure> {

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::balance::cluster::{Cluster, Outcome};
@@ -116,10 +115,10 @@ async fn reach(worker: &Worker, target: &Target, call: &mut Call) -> Result<Byte
             let no_address = || DialError::new(crate::pool::DialKind::Connect, "the endpoint has no address");
             let authority = target.registered().ok_or_else(no_address)?;
             call.record.upstream = Some(authority);
-            let (upgraded, stream) = worker.dialer.opaque(addresses, identity, authority).await?;
+            let (bytes, stream) = worker.dialer.opaque(addresses, identity, authority).await?;
             call.record.upstream = Some(stream.peer());
             call.holds(Lease { in_flight, connection: Held::Stream(stream) });
-            Bytes::Stream(TokioIo::new(upgraded))
+            bytes
         }
     };
     target.memory.observe(now().saturating_duration_since(started), now());

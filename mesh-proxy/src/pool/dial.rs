@@ -1,18 +1,13 @@
-//! Opens connections: TCP, TLS where the hop has it, and for HTTP/2 hyper's handshake; then its task runs on this worker.
+//! Opens connections: TCP, TLS where the hop has it, and for HTTP/2 its handshake; then its task runs on this worker.
 //!
 //! Every failure here comes before anything of a request was sent, so each may be tried again elsewhere.
 
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http::{Request, StatusCode, Uri};
-use hyper::client::conn::http2;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,11 +16,11 @@ use weft_model::SpiffeId;
 
 use crate::http::body::RequestBody;
 use crate::http::call::chain;
-use crate::http::exec::LocalExec;
 use crate::http::failure::Failure;
 use crate::http::gathered::Gathered;
 use crate::http::http1::Inbox;
-use crate::http::serve::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::http2::{connection, exchange};
+use crate::http::incoming::Incoming;
 use crate::http::watched::{Report, Watched};
 use crate::pool::http1::{Counted, Open, Wire};
 use crate::pool::http2::{Alpn, Http2, Stream};
@@ -95,7 +90,7 @@ impl DialError {
 /// Opens the connections of one worker.
 pub(crate) struct Dialer {
     shared: Arc<Shared>,
-    http2: http2::Builder<LocalExec>,
+    http2: h2::client::Builder,
     tls: Configs,
     watch: Rc<Watch>,
     /// For hops that go through a stream of another pool.
@@ -105,16 +100,7 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// For the worker whose pools are `pools`.
     pub(crate) fn new(shared: Arc<Shared>, pools: Weak<Pools>) -> Self {
-        let head = shared.settings.limits.head_bytes;
-        let mut http2 = http2::Builder::new(LocalExec);
-        http2
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(head)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT);
+        let http2 = connection::builder(shared.settings.limits.head_bytes);
         let watch = Rc::new(Watch::new(shared.settings.timeouts.connect));
         Self { shared, http2, tls: Configs::default(), watch, pools }
     }
@@ -139,7 +125,7 @@ impl Dialer {
             Hop::Plain(addresses) => (Io::Far(Box::new(self.watched(addresses).await?.0)), None),
             Hop::Inside { addresses, identity, authority } => {
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
-                (Io::Stream(TokioIo::new(io)), Some(stream))
+                (io, Some(stream))
             }
             Hop::Mesh { .. } => {
                 return Err(DialError::new(DialKind::Connect, "proxies speak HTTP/2 with each other"));
@@ -173,7 +159,7 @@ impl Dialer {
                 let generation = self.generation();
                 let (io, stream) = self.opaque(addresses, identity, *authority).await?;
                 let end = (stream.peer(), stream.line());
-                self.http2_on(TokioIo::new(io), end, Alpn::None, generation, (guard, stream)).await
+                self.http2_on(io, end, Alpn::None, generation, (guard, stream)).await
             }
         }
     }
@@ -190,29 +176,24 @@ impl Dialer {
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let report = Report::new(self.shared.clone(), Side::Dialled, Some(peer));
-        let io = TokioIo::new(Watched::new(Gathered::new(io), report));
-        let (sender, mut connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
-        let peer_limit = Rc::new(Cell::new(connection.current_max_send_streams()));
-        let limit = peer_limit.clone();
+        let io = Watched::new(Gathered::new(io), report);
+        let (sender, connection) = self.http2.handshake(io).await.map_err(|error| broken(&error))?;
+        let peer_limit = Rc::new(Cell::new(connection.max_concurrent_send_streams()));
+        let streams = Rc::new(Cell::new(0));
+        let driving = connection::drive(connection, peer_limit.clone(), streams.clone());
         tokio::task::spawn_local(async move {
             let _open = guard;
-            // As above: errors reach the streams.
-            let _ = poll_fn(|cx| {
-                let polled = Pin::new(&mut connection).poll(cx);
-                limit.set(connection.current_max_send_streams());
-                polled
-            })
-            .await;
+            driving.await;
         });
         let now = Instant::now();
         Ok(Rc::new(Http2 {
-            sender,
+            sender: RefCell::new(sender),
             alpn,
             peer,
             peer_limit,
             generation,
             retires: now + self.settings().timeouts.connection_age.mul_f64(rand::random_range(0.8..1.2)),
-            streams: Cell::new(0),
+            streams,
             used: Cell::new(now),
             line,
         }))
@@ -270,7 +251,7 @@ impl Dialer {
         addresses: &Rc<[SocketAddr]>,
         identity: &SpiffeId,
         authority: SocketAddr,
-    ) -> Result<(Upgraded, Stream), DialError> {
+    ) -> Result<(Io, Stream), DialError> {
         let gone = || DialError::new(DialKind::Connect, "the worker is shutting down");
         let pools = self.pools.upgrade().ok_or_else(gone)?;
         let hop =
@@ -288,14 +269,15 @@ impl Dialer {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = http::Method::CONNECT;
         *request.uri_mut() = uri;
-        let response = stream.sender().send_request(request).await.map_err(|error| failed(&error))?;
-        if response.status() != StatusCode::OK {
-            let status = response.status();
-            let detail = format!("the proxy at {peer} answered {status} to CONNECT {authority}");
-            return Err(DialError::new(DialKind::Refused(status), &detail));
+        let response = exchange::send(stream.sender(), request).await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        match response.into_body() {
+            Incoming::Switched(io) => Ok((io, stream)),
+            _ => {
+                let detail = format!("the proxy at {peer} answered {status} to CONNECT {authority}");
+                Err(DialError::new(DialKind::Refused(status), &detail))
+            }
         }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(&error))?;
-        Ok((upgraded, stream))
     }
 
     fn count_failure(&self) {
@@ -341,6 +323,6 @@ fn out_of_files(error: &std::io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|full| errno == Some(full.raw_os_error()))
 }
 
-fn broken(error: &hyper::Error) -> DialError {
+fn broken(error: &h2::Error) -> DialError {
     DialError::new(DialKind::Connect, &chain(error))
 }

@@ -8,15 +8,15 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::Shared;
-use hyper::client::conn::http2::SendRequest;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::http::body::RequestBody;
+use crate::http::http2::Sender;
 use crate::http::serve::MOST_STREAMS;
 use crate::pool::Pool;
 use crate::pool::dial::{DialError, DialKind};
@@ -36,14 +36,15 @@ pub(crate) enum Alpn {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Http2 {
-    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) sender: RefCell<Sender>,
     pub(super) alpn: Alpn,
     pub(super) peer: SocketAddr,
     /// What the peer allows at the moment; kept by the connection's task.
     pub(super) peer_limit: Rc<Cell<usize>>,
     pub(super) generation: u64,
     pub(super) retires: Instant,
-    pub(super) streams: Cell<usize>,
+    /// The open ones; the connection's task looks at them.
+    pub(super) streams: Rc<Cell<usize>>,
     pub(super) used: Cell<Instant>,
     /// Of a connection to another host.
     pub(super) line: Option<Arc<Line>>,
@@ -85,7 +86,7 @@ impl Pool {
                     let opened = self.dial().await.map_err(gone)??;
                     rounds += 1;
                     if rounds >= MOST_ROUNDS {
-                        // Others were faster each time, or it is closed already; hyper queues the one and says the other.
+                        // Others were faster each time, or it is closed already; the stream waits in the one case and fails in the other.
                         return Ok(Stream::open(opened));
                     }
                 }
@@ -149,7 +150,14 @@ impl Http2 {
     fn takes_streams(&self, now: Instant, generation: u64) -> bool {
         // Plaintext connections show no credentials and do not care which are current.
         let current = self.alpn == Alpn::None || self.generation == generation;
-        current && now < self.retires && !self.sender.is_closed()
+        current && now < self.retires && !self.is_closed()
+    }
+
+    /// It has ended, or its peer takes no new streams.
+    fn is_closed(&self) -> bool {
+        // This handle opens no streams itself, so it never waits for one to be opened.
+        let asked = self.sender.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(asked, Poll::Ready(Err(_)))
     }
 
     fn is_doubted(&self) -> bool {
@@ -183,8 +191,8 @@ impl Stream {
     }
 
     /// A handle for sending.
-    pub(crate) fn sender(&self) -> SendRequest<RequestBody> {
-        self.0.sender.clone()
+    pub(crate) fn sender(&self) -> Sender {
+        self.0.sender.borrow().clone()
     }
 }
 

@@ -9,13 +9,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http::http2::StreamBytes;
 use crate::vanish::FarStream;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) enum Bytes {
     Tcp(TcpStream),
+    /// A caller's stream.
     Stream(TokioIo<Upgraded>),
+    /// A stream to an endpoint.
+    Http2(Box<StreamBytes>),
     /// TCP to an endpoint, under watch.
     Far(Box<FarStream>),
     /// The first bytes were read already.
@@ -29,7 +33,7 @@ impl Bytes {
             Self::Tcp(stream) => reset(stream),
             Self::Far(stream) => reset(stream.socket()),
             Self::Begun(_, rest) => rest.reset(),
-            Self::Stream(_) => {}
+            Self::Stream(_) | Self::Http2(_) => {}
         }
     }
 
@@ -43,7 +47,7 @@ impl Bytes {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Far(stream) => stream.socket().poll_read_ready(cx),
-            Self::Stream(_) | Self::Begun(..) => Poll::Ready(Ok(())),
+            Self::Stream(_) | Self::Http2(_) | Self::Begun(..) => Poll::Ready(Ok(())),
         }
     }
 }
@@ -63,6 +67,7 @@ impl AsyncRead for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
             Self::Far(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
             Self::Begun(first, rest) if first.is_empty() => Pin::new(&mut **rest).poll_read(cx, buffer),
             Self::Begun(first, _) => {
@@ -79,6 +84,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
             Self::Far(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write(cx, bytes),
         }
@@ -92,6 +98,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Stream(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
             Self::Far(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_write_vectored(cx, slices),
         }
@@ -102,6 +109,7 @@ impl AsyncWrite for Bytes {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Far(stream) => stream.is_write_vectored(),
             Self::Stream(stream) => stream.is_write_vectored(),
+            Self::Http2(stream) => stream.is_write_vectored(),
             Self::Begun(_, rest) => rest.is_write_vectored(),
         }
     }
@@ -110,6 +118,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Far(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_flush(cx),
         }
@@ -119,6 +128,7 @@ impl AsyncWrite for Bytes {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Far(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Begun(_, rest) => Pin::new(&mut **rest).poll_shutdown(cx),
         }

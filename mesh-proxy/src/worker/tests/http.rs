@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::{Protocol, Tunnel};
 
+use super::kit::LocalExec;
 use super::kit::*;
-use crate::http::exec::LocalExec;
 use crate::record::{Reporter, RequestProtocol, ResponseFlag};
 
 #[test]

@@ -9,8 +9,8 @@ use weft_identity::testkit::TestAuthority;
 use weft_identity::{ALPN_HBONE, ALPN_WEFT, TrustBundles};
 use weft_model::Protocol;
 
+use super::kit::LocalExec;
 use super::kit::*;
-use crate::http::exec::LocalExec;
 use crate::record::ResponseFlag;
 
 #[test]

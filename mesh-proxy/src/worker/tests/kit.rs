@@ -24,7 +24,6 @@ use weft_model::{Health, Locality, Protocol, SpiffeId, Tunnel};
 use crate::config::{ConfigStore, Endpoint, EndpointPort, KnownService, ProxyConfig, ServiceConfig};
 use crate::demand::Demand;
 use crate::http::call::Ledger;
-use crate::http::exec::LocalExec;
 use crate::overload::{FileLimit, Overload};
 use crate::record::Record;
 use crate::settings::{HttpSettings, InboundSettings, Settings, UpstreamSettings};
@@ -332,4 +331,14 @@ pub(super) async fn raw(to: SocketAddr, bytes: &str) -> String {
 /// One GET on a connection of its own.
 pub(super) async fn get(to: SocketAddr, host: &str) -> String {
     raw(to, &format!("GET /path?q=1 HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+}
+
+/// Spawns what hyper's clients and servers of the tests spawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LocalExec;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        drop(tokio::task::spawn_local(async move { drop(future.await) }));
+    }
 }

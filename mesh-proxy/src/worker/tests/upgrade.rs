@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::Protocol;
 
+use super::kit::LocalExec;
 use super::kit::*;
-use crate::http::exec::LocalExec;
 
 /// Switches to whatever is asked for and repeats what comes in capitals; declines without the header.
 async fn shouter() -> SocketAddr {
