@@ -1,7 +1,5 @@
 //! The decoding of one file's bytes, without a directory: the door for the fuzz targets.
 
-use std::sync::Arc;
-
 use weft_model::{Entry, RegistryId, TrustDomain};
 
 use super::decode::{self, Context};
