@@ -73,14 +73,13 @@ impl Sources {
     /// case).
     pub fn environment(mut self, prefix: &str, not_settings: &[&str]) -> Self {
         let mut variables = Env::prefixed(prefix).ignore(not_settings);
-        let unreadable: Vec<String> = variables
+        let unreadable: Vec<(String, &str)> = variables
             .iter()
-            .filter(|(_, value)| flag::is_unreadable(value))
-            .map(|(key, _)| key.into_string())
+            .filter_map(|(key, value)| Some((key.to_string(), flag::unreadable(key.as_str(), "__", &value)?)))
             .collect();
-        for key in &unreadable {
-            self.problems.push(format!("{key}: {} (from the environment)", flag::UNREADABLE));
-            variables = variables.ignore(&[key]);
+        for (key, problem) in unreadable {
+            variables = variables.ignore(&[&key]);
+            self.problems.push(format!("{key}: {problem} (from the environment)"));
         }
         self.merge(variables.split("__"))
     }

@@ -5,7 +5,7 @@
 //! goes to the target directory. A failing input is kept there too, with the command that replays it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -152,15 +152,23 @@ impl Run {
         let verdict = if status.success() { "ok" } else { "FAILED" };
         println!("fuzz {} ... {verdict} ({runs} inputs, {rate} a second)", self.target);
         if !status.success() {
-            self.explain(&log);
+            self.explain(status, &log);
         }
         Ok(status.success())
     }
 
-    fn explain(&self, log: &str) {
+    fn explain(&self, status: ExitStatus, log: &str) {
         let panic = log.lines().skip_while(|line| !line.contains("panicked at")).take(4);
         let summary = log.lines().filter(|line| line.starts_with("==") || line.starts_with("SUMMARY"));
         panic.chain(summary).for_each(|line| println!("    {line}"));
+        if !log.contains("SUMMARY") {
+            // A stack that is used up leaves libFuzzer no room to say anything.
+            println!(
+                "    {status}, without a word; under a debugger, with the `Seed` in {}:",
+                self.log.display()
+            );
+            println!("    the arguments of the last caller in the backtrace are the input");
+        }
         let input =
             log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
         if let Some(input) = input.map(Path::new) {

@@ -7,12 +7,26 @@ use figment::{Metadata, Profile, Provider};
 
 use super::InvalidSettings;
 
-/// What is wrong with a value of which [`is_unreadable`] says so.
-pub(super) const UNREADABLE: &str = "a quoted value, list or table with both a backslash and a character beyond ASCII can't be read; set it in the file";
+/// Lists and tables of one value, and parts of a key: more than any setting has.
+const MOST_NESTED: usize = 64;
 
-/// Whether figment would misread a value, or panic over it: where it finds an escape it counts characters and means bytes.
-pub(super) fn is_unreadable(value: &str) -> bool {
-    value.trim_start().starts_with(['"', '\'', '[', '{']) && value.contains('\\') && !value.is_ascii()
+/// Why figment can't be trusted with a key and its value, where it can't: behind an escape it counts characters and means
+/// bytes, so that it misreads or panics, and what is nested it follows without an end, on the stack.
+pub(super) fn unreadable(key: &str, separator: &str, value: &str) -> Option<&'static str> {
+    let nested = value.trim_start().starts_with(['[', '{']);
+    let quoted = value.trim_start().starts_with(['"', '\'']);
+    if (nested || quoted) && value.contains('\\') && !value.is_ascii() {
+        return Some(
+            "a quoted value, list or table with both a backslash and a character beyond ASCII can't be read; set it in the file",
+        );
+    }
+    let opened = if nested { value.matches(['[', '{']).count() } else { 0 };
+    if opened > MOST_NESTED || key.matches(separator).count() > MOST_NESTED {
+        return Some(
+            "a key of more than 64 parts, or more than 64 lists and tables in one value, can't be read",
+        );
+    }
+    None
 }
 
 pub(super) struct Flag {
@@ -27,8 +41,8 @@ impl Flag {
             let problem = format!("flag --set {text}: expected KEY=VALUE, as in admin.listen=127.0.0.1:0");
             return Err(InvalidSettings::Values(vec![problem]));
         };
-        if is_unreadable(value) {
-            return Err(InvalidSettings::Values(vec![format!("{key}: {UNREADABLE} (flag --set {text})")]));
+        if let Some(problem) = unreadable(key, ".", value) {
+            return Err(InvalidSettings::Values(vec![format!("{key}: {problem} (flag --set {text})")]));
         }
         // Figment's own reading of a bare value: numbers, booleans, [lists], {tables}; everything else is text.
         let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});

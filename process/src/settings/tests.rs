@@ -116,6 +116,24 @@ fn errors_name_where_which_key_and_what_was_expected() {
 }
 
 #[test]
+fn what_is_nested_without_an_end_is_refused_before_the_stack_is_used_up() {
+    let lists = format!("state_dir={}", "[".repeat(100_000));
+    let tables = format!("state_dir={{a={}", "[{b=".repeat(40_000));
+    let key = format!("{}=1", "a.".repeat(50_000));
+    for flag in [lists, tables, key] {
+        let error = read("", &[&flag]).unwrap_err();
+        assert!(error.starts_with("settings: ") && error.contains("more than 64"), "{:.200}", error);
+    }
+    assert!(flag::unreadable(&"A__".repeat(50_000), "__", "1").is_some(), "a variable's name");
+    let brackets = format!("state_dir=x{}", "[".repeat(100));
+    assert_eq!(
+        read("", &[&brackets]).unwrap().state_dir,
+        format!("x{}", "[".repeat(100)),
+        "text is not nested"
+    );
+}
+
+#[test]
 fn a_settings_own_flag_is_text_and_named_as_it_was_written() {
     let flag = |value| Sources::default().flag("--state-dir", "state_dir", value);
     assert_eq!(flag("1").read::<Settings>().unwrap().state_dir, "1");
