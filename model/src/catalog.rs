@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::catalog::holding::Holding;
 use crate::changes::{Changes, withdraws};
-use crate::entry::{Entry, RegistryEvent};
+use crate::entry::{Entry, EntryKey, RegistryEvent};
 use crate::mapping::Mapping;
 use crate::merge;
 use crate::name::{InstanceId, RegistryId, ServiceKey};
@@ -67,6 +67,11 @@ impl Catalog {
     /// What one registry holds, named as the mesh names it: what [`Catalog::restore`] takes.
     pub fn entries(&self, registry: &RegistryId) -> Vec<Entry> {
         self.registries.get(registry).map_or_else(Vec::new, Holding::entries)
+    }
+
+    /// One of [`Catalog::entries`].
+    pub fn entry(&self, registry: &RegistryId, key: &EntryKey) -> Option<Entry> {
+        self.registries.get(registry)?.entry(key)
     }
 
     /// Puts back what [`Catalog::entries`] gave, before the registry has said anything. Its first `Reset` of everything

@@ -95,26 +95,26 @@ impl Ingest {
                 }
                 () = sleep_until_std(self.ingestion.due()) => {}
                 Ok(()) = self.credentials.changed() => at_once = true,
-                () = self.last_known.write_due() => self.last_known.write(self.ingestion.catalog()).await,
+                () = self.last_known.due() => self.last_known.write(self.ingestion.catalog()),
                 () = stopping(&mut phase) => break,
             }
             self.publish(at_once);
         }
-        self.last_known.write(self.ingestion.catalog()).await;
+        self.last_known.finish(self.ingestion.catalog()).await;
     }
 
     fn take(&mut self, item: Supervised) {
         self.reports_changed = true;
         match item {
             Supervised::Event(id, event) => {
-                if self.ingestion.apply(&id, event, Instant::now().into_std()) {
-                    self.last_known.changed(&id);
+                if let Some(changes) = self.ingestion.apply(&id, event, Instant::now().into_std()) {
+                    self.last_known.changed(&id, changes);
                 }
                 self.report(&id).events += 1;
             }
             Supervised::Freshness(id, freshness) => {
                 if freshness.has_synced() && self.ingestion.heard(&id) {
-                    self.last_known.changed(&id);
+                    self.last_known.heard(&id);
                     if self.ingestion.published().is_complete() {
                         tracing::info!("every registry has been heard; what none of them has is gone");
                     }

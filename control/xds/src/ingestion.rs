@@ -55,17 +55,18 @@ impl Ingestion {
         ingestion
     }
 
-    /// Applies what a registry says. Returns whether what is stored of it is behind now: only what was listed completely
+    /// Applies what a registry says. Returns in what the stored copy of it is behind now: only what was listed completely
     /// is worth storing.
-    pub fn apply(&mut self, id: &RegistryId, event: RegistryEvent, now: Instant) -> bool {
+    pub fn apply(&mut self, id: &RegistryId, event: RegistryEvent, now: Instant) -> Option<Changes> {
         let changes = self.catalog.apply(id, event);
         let behind = !changes.is_empty() && !self.unheard.contains(id);
+        let behind = behind.then(|| changes.clone());
         self.note(changes, now);
         behind
     }
 
-    /// A registry has listed everything. Returns whether what is stored of it is behind now: also that it lists nothing
-    /// is worth storing.
+    /// A registry has listed everything. Returns whether that is news, and all of it is to be stored: also that it lists
+    /// nothing is worth storing.
     pub fn heard(&mut self, id: &RegistryId) -> bool {
         let news = self.unheard.remove(id);
         if self.unheard.is_empty() && !self.published.is_complete() {

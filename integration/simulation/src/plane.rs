@@ -95,7 +95,7 @@ impl Running {
         let Some(source) = self.sources.get_mut(registry) else { return };
         while let Some(item) = source.supervision.next_item() {
             let behind = match item {
-                Supervised::Event(id, event) => self.ingestion.apply(&id, event, now),
+                Supervised::Event(id, event) => self.ingestion.apply(&id, event, now).is_some(),
                 Supervised::Freshness(id, freshness) => {
                     let heard = freshness.has_synced() && self.ingestion.heard(&id);
                     source.freshness = freshness;

@@ -33,7 +33,7 @@ async fn a_full_disk_of_the_control_plane_costs_no_call_and_no_token() -> Result
     let plan = MeshPlan { state: Some(state.clone()), ..MeshPlan::default() };
     let mut shop = Shop::open(plan).await?;
     let kept = shop.mesh.token("default/later").await?;
-    let stored = state.join("registries/file@test.json");
+    let stored = state.join("registries/file@test.jsonl");
     eventually("the registry is stored", async || Ok(stored.exists().then_some(()))).await?;
     let before = (tokens(&shop.mesh).await?, std::fs::read(&stored)?);
 

@@ -89,13 +89,13 @@ async fn garbage_for_what_a_registry_said_last_is_set_aside_and_costs_no_call() 
     let mut shop = shop().await?;
     let load = shop.load();
     shop.mesh.kill_control().await?;
-    let stored = shop.mesh.state().join("registries/file@test.json");
+    let stored = shop.mesh.state().join("registries/file@test.jsonl");
     std::fs::create_dir_all(stored.parent().context("a directory")?)?;
     std::fs::write(&stored, b"{\"version\":1,\"regis")?;
     shop.mesh.start_control().await?;
     let log = shop.mesh.control()?.log();
-    assert!(log.contains("can't be read") && log.contains("file@test.json"), "{log}");
-    assert!(stored.with_extension("json.bad").exists());
+    assert!(log.contains("can't be read") && log.contains("file@test.jsonl"), "{log}");
+    assert!(stored.with_extension("jsonl.bad").exists());
     shop.mesh.in_sync(3).await?;
     a_while().await;
     knows(&shop.web, 2).await?;

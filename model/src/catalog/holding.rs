@@ -59,6 +59,16 @@ impl Holding {
         services.chain(workloads).collect()
     }
 
+    /// The entry of a key of the mesh. Of several services with one name it is the one that a restore leaves: the last.
+    pub(super) fn entry(&self, key: &EntryKey) -> Option<Entry> {
+        match key {
+            EntryKey::Service(key) => {
+                self.declared(key).last().map(|service| Entry::Service(service.as_ref().clone()))
+            }
+            EntryKey::Workload(id) => self.workload(id).cloned().map(Entry::Workload),
+        }
+    }
+
     /// How many entries it has.
     pub(super) fn len(&self) -> usize {
         self.workloads.len() + self.services.values().map(BTreeMap::len).sum::<usize>()
