@@ -7,12 +7,14 @@
 //! acknowledge (`conduct.rs`, `stalled.rs`). It does not decide what is sent.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status, Streaming};
 use weft_ca::transport::{InUse, PeerIdentity};
 use weft_ca::{Full, Place, Shares};
@@ -124,6 +126,11 @@ struct Session {
     peer: PeerIdentity,
     /// When the certificate that opened it is over.
     until: Option<Instant>,
+    /// When to see whether the stream's time has come. It is set anew when it fires, and not each time the end moves: a
+    /// stream steps often and ends seldom.
+    alarm: Pin<Box<Sleep>>,
+    /// Polled for the stream's whole life, for the same reason.
+    stopping: BoxFuture<'static, ()>,
     /// Its place among the streams there may be, and its connection's mark of being in use.
     _place: (Place<SpiffeId>, InUse),
     conduct: Conduct,
@@ -154,10 +161,13 @@ impl Session {
         let watch = ads.stalled.watch(peer.connection.clone());
         // Until it is pulled the first time: who opens a stream and gives it no window is not there.
         watch.expect_by(Some(now + limits.ack_timeout));
+        let mut phase = ads.phase.clone();
         Self {
             ads,
             peer,
             until,
+            alarm: Box::pin(sleep_until(now + SELDOM)),
+            stopping: Box::pin(async move { stopping(&mut phase).await }),
             _place: place,
             conduct,
             watch,
@@ -202,8 +212,11 @@ impl Session {
                 return Ok(Some(response));
             }
             let overdue = self.conduct.overdue();
-            // One timer: both are set anew with each step.
-            let end = overdue.into_iter().chain(self.until).min();
+            if let Some(end) = overdue.into_iter().chain(self.until).min()
+                && end < self.alarm.deadline()
+            {
+                self.alarm.as_mut().reset(end);
+            }
             self.expect_life();
             tokio::select! {
                 request = self.requests.message() => match self.readable(request)? {
@@ -214,10 +227,21 @@ impl Session {
                     Ok(()) => self.on_publication(),
                     Err(_) => return Err(going_away()),
                 },
-                () = stopping(&mut self.ads.phase) => return Err(going_away()),
-                () = over(end) => return Err(self.outlived(overdue)),
+                () = &mut self.stopping => return Err(going_away()),
+                () = self.alarm.as_mut() => self.on_alarm(Instant::now())?,
             }
         }
+    }
+
+    /// Ends the stream, or sets the alarm for when that may be due.
+    fn on_alarm(&mut self, now: Instant) -> Result<(), Status> {
+        let overdue = self.conduct.overdue();
+        match overdue.into_iter().chain(self.until).min() {
+            Some(end) if end <= now => return Err(self.outlived(overdue)),
+            Some(end) => self.alarm.as_mut().reset(end),
+            None => self.alarm.as_mut().reset(now + SELDOM),
+        }
+        Ok(())
     }
 
     /// Why a stream ends whose time has come.
@@ -362,13 +386,6 @@ fn lapses(peer: &PeerIdentity, now: SystemTime) -> Option<Instant> {
     Some(Instant::now() + end.duration_since(now).unwrap_or_default())
 }
 
-async fn over(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn lapsed() -> Status {
     Status::unauthenticated(
         "the client certificate of this connection has expired; connect with the renewed one",
@@ -378,3 +395,5 @@ fn lapsed() -> Status {
 /// For clocks that differ a little. A proxy renews long before, so that it has another certificate by then.
 const GRACE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// The alarm of a stream that nothing ends.
+const SELDOM: Duration = Duration::from_secs(3600);

@@ -10,7 +10,7 @@ use weft_registry::file::fuzzing::decode;
 fuzz_target!(|bytes: &[u8]| {
     let id = registry("file/fuzz");
     let trust_domain = "mesh.test".parse().expect("a constant");
-    let (entries, problems) = decode(bytes, &id, &trust_domain);
+    let (entries, problems) = decode(b"", bytes, &id, &trust_domain);
     // To YAML a lone carriage return ends a line too.
     let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
     let wrong = problems.iter().any(|problem| problem.severity == Severity::Error);
@@ -19,11 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(problem.line.is_none_or(|line| (1..=lines).contains(&line)), "no such line: {problem}");
         assert!(!problem.message.is_empty());
     }
-    assert_eq!(
-        (entries.clone(), problems),
-        decode(bytes, &id, &trust_domain),
-        "the same bytes, another result"
-    );
+    let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
+    for before in [bytes, half] {
+        let again = decode(before, bytes, &id, &trust_domain);
+        assert_eq!((&entries, &problems), (&again.0, &again.1), "the same bytes, another result");
+    }
     if !wrong {
         Believer::new(&id).hear(RegistryEvent::Reset { scope: Scope::All, entries });
     }

@@ -11,7 +11,7 @@ use weft_model::{
     ServicePort, Severity, Workload, WorkloadPort,
 };
 
-use super::decode::Context;
+use super::decode::{Context, place};
 use super::document::{Document, Kind, Port};
 use crate::error::Problem;
 
@@ -189,7 +189,7 @@ impl<'a> Converting<'a> {
     fn provenance(&self) -> Provenance {
         Provenance {
             registry: self.context.registry.clone(),
-            object: format!("{}:{}", self.file, self.line),
+            object: place(self.file, self.line),
             // Set when it is compared with what is already there.
             since_unix_ms: 0,
         }

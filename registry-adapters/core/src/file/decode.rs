@@ -3,10 +3,11 @@
 //! A file counts as a whole: with one error in it none of its objects is used, since a half-applied file is harder
 //! to understand than the last good one. Warnings do not count as errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
-use weft_model::{Entry, RegistryId, Severity, TrustDomain};
+use weft_model::{Entry, Provenance, RegistryId, Severity, TrustDomain};
 
 use super::convert::Converting;
 use super::document::Document;
@@ -19,12 +20,38 @@ pub(super) struct Context {
     pub(super) trust_domain: TrustDomain,
 }
 
-/// An object and where it starts.
+/// An object, where it starts, and the text that it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) entry: Entry,
     pub(super) line: u64,
+    pub(super) text: Arc<str>,
 }
+
+impl Object {
+    /// The same object, where its text starts on another line now.
+    fn moved_to(&self, file: &str, line: u64) -> Self {
+        let mut moved = Self { line, ..self.clone() };
+        if line != self.line
+            && let Entry::Workload(workload) = &mut moved.entry
+        {
+            let workload = Arc::make_mut(workload);
+            let provenance = std::mem::take(&mut workload.provenance);
+            let object = place(file, line);
+            workload.provenance =
+                provenance.into_iter().map(|said| Provenance { object: object.clone(), ..said }).collect();
+        }
+        moved
+    }
+}
+
+/// Where an object is, as its provenance says it.
+pub(super) fn place(file: &str, line: u64) -> String {
+    format!("{file}:{line}")
+}
+
+/// Objects of a file as it was, in which nothing was wrong, by their text: where that is the same, so is the object.
+pub(super) type Known = HashMap<Arc<str>, Object>;
 
 /// A file's content.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,8 +74,9 @@ impl Decoded {
     }
 }
 
-/// Reads `bytes` as the content of the file that is shown as `file`.
-pub(super) fn decode(file: &str, bytes: &[u8], context: &Context) -> Decoded {
+/// Reads `bytes` as the content of the file that is shown as `file`. What is `known` of that file is not read again: a
+/// change costs its own document.
+pub(super) fn decode(file: &str, bytes: &[u8], known: &Known, context: &Context) -> Decoded {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
@@ -60,7 +88,8 @@ pub(super) fn decode(file: &str, bytes: &[u8], context: &Context) -> Decoded {
     let mut decoded = Decoded::default();
     let mut seen = BTreeMap::new();
     for part in parts(text) {
-        if let Some(object) = read(file, &part, context, &mut decoded.problems) {
+        let same = known.get(part.text).map(|object| object.moved_to(file, part.content_line));
+        if let Some(object) = same.or_else(|| read(file, &part, context, &mut decoded.problems)) {
             if let Some(first) = seen.insert(object.entry.key(), object.line) {
                 let message = format!("the same name is already at line {first}; expected each name once");
                 decoded.problems.push(Problem::error(file, message).at_line(object.line).in_field("name"));
@@ -132,7 +161,7 @@ fn read(file: &str, part: &Part<'_>, context: &Context, problems: &mut Vec<Probl
             let mut converting = Converting::new(file, part.first_line, part.content_line, context);
             let entry = converting.entry(document);
             problems.append(&mut converting.problems);
-            Some(Object { entry: entry?, line: part.content_line })
+            Some(Object { entry: entry?, line: part.content_line, text: part.text.into() })
         }
         Err(wrong) => {
             let problem = Problem::error(file, wrong.message).at_line(wrong.line);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weft_model::{Entry, EntryKey, Provenance};
 
-use super::decode::{Decoded, Object};
+use super::decode::{Decoded, Known, Object};
 use crate::error::Problem;
 
 /// What a look at a file showed.
@@ -64,6 +64,13 @@ impl Files {
     /// Everything that counts now.
     pub(super) fn entries(&self) -> Vec<Entry> {
         self.entries.values().cloned().collect()
+    }
+
+    /// The objects of a file, for as long as nothing is wrong with it.
+    pub(super) fn known(&self, name: &str) -> Known {
+        let file = self.files.get(name).filter(|file| file.is_latest && file.latest.problems.is_empty());
+        let objects = file.into_iter().flat_map(|file| file.good.values());
+        objects.map(|object| (Arc::clone(&object.text), object.clone())).collect()
     }
 
     /// What is wrong with files now.

@@ -16,7 +16,7 @@ use weft_model::{RegistryEvent, Scope};
 use super::FileSettings;
 use super::decode::Context;
 use super::files::Files;
-use super::scan::{SETTLED_AFTER, Scan, Stamp, scan, scan_moved};
+use super::scan::{SETTLED_AFTER, Scan, Stamp, scan, scan_moved, shown};
 use super::watch::{Arming, DirectoryWatch, Where};
 use crate::Reread;
 use crate::backoff::Backoff;
@@ -141,14 +141,19 @@ impl Following {
     fn start_look(&mut self) -> JoinHandle<Look> {
         let (_, arming) = self.watch.get_or_insert_with(DirectoryWatch::new);
         let (mut arming, directory) = (arming.clone(), self.settings.directory.clone());
-        let (moved, context) = (self.moved.take(), self.context.clone());
+        let context = self.context.clone();
+        let moved = self.moved.take().map(|names| {
+            let paths = names.iter().map(|name| shown(&directory.join(name)));
+            let known: BTreeMap<_, _> = paths.map(|path| (path.clone(), self.files.known(&path))).collect();
+            (names, known)
+        });
         // Shared and not copied: a directory may have many files.
         let known = Arc::clone(&self.stamps);
         let is_patient = self.unsettled.is_none_or(|since| since.elapsed() < WRITERS_GET_AT_MOST);
         spawn_blocking(move || {
             // First the watch, then the look: what happens between the two is told.
             let armed = arming.arm(&directory);
-            let some = moved.and_then(|names| scan_moved(&directory, &names, &context));
+            let some = moved.and_then(|(names, known)| scan_moved(&directory, &names, &known, &context));
             let partial = some.is_some();
             let scan = match some {
                 Some(scan) => Ok(scan),

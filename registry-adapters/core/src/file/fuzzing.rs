@@ -2,12 +2,22 @@
 
 use weft_model::{Entry, RegistryId, TrustDomain};
 
-use super::decode::{self, Context};
+use super::decode::{self, Context, Known};
 use crate::error::Problem;
 
-/// What the adapter makes of a file with this content: its entries, and what is wrong with it.
-pub fn decode(bytes: &[u8], registry: &RegistryId, trust_domain: &TrustDomain) -> (Vec<Entry>, Vec<Problem>) {
+/// What the adapter makes of a file with this content: its entries, and what is wrong with it. `before` is what the file
+/// held before, which makes no difference.
+pub fn decode(
+    before: &[u8],
+    bytes: &[u8],
+    registry: &RegistryId,
+    trust_domain: &TrustDomain,
+) -> (Vec<Entry>, Vec<Problem>) {
     let context = Context { registry: registry.clone(), trust_domain: trust_domain.clone() };
-    let decoded = decode::decode("file.yaml", bytes, &context);
+    let decode = |bytes, known| decode::decode("file.yaml", bytes, known, &context);
+    let before = decode(before, &Known::new());
+    let objects = if before.problems.is_empty() { before.objects } else { Vec::new() };
+    let known = objects.into_iter().map(|object| (object.text.clone(), object)).collect();
+    let decoded = decode(bytes, &known);
     (decoded.objects.into_iter().map(|object| object.entry).collect(), decoded.problems)
 }

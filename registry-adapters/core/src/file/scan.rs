@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::decode::{Context, Decoded, decode};
+use super::decode::{Context, Decoded, Known, decode};
 use super::files::Seen;
 use crate::error::{Problem, RegistryError};
 
@@ -78,8 +78,13 @@ pub(super) fn scan(
 }
 
 /// Looks at some files only, which were moved into place. `None`: there is more to it than new contents, so that the whole
-/// directory needs a look.
-pub(super) fn scan_moved(directory: &Path, names: &BTreeSet<OsString>, context: &Context) -> Option<Scan> {
+/// directory needs a look. What is `known` of them is not read again.
+pub(super) fn scan_moved(
+    directory: &Path,
+    names: &BTreeSet<OsString>,
+    known: &BTreeMap<String, Known>,
+    context: &Context,
+) -> Option<Scan> {
     let mut scan = Scan::empty();
     for name in names {
         let path = directory.join(name);
@@ -88,7 +93,9 @@ pub(super) fn scan_moved(directory: &Path, names: &BTreeSet<OsString>, context: 
         }
         match read(&path, None) {
             Ok(Content::New { stamp, bytes, settled_at: Settled::After(_) }) => {
-                scan.take(&path, stamp, &bytes, context)
+                let nothing = Known::new();
+                let known = known.get(&shown(&path)).unwrap_or(&nothing);
+                scan.take(&path, stamp, &bytes, known, context);
             }
             _ => return None,
         }
@@ -113,7 +120,7 @@ pub(super) fn counts(name: &OsStr) -> bool {
 }
 
 /// The path as it is shown. A name that is not UTF-8 is escaped and not replaced, or two files could look like one.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.to_str().map_or_else(|| format!("{path:?}"), str::to_owned)
 }
 
@@ -137,7 +144,7 @@ impl Scan {
                 self.stamps.extend(before.map(|stamp| (shown.clone(), *stamp)));
                 self.seen.insert(shown, Seen::Same);
             }
-            Ok(Content::New { stamp, bytes, .. }) => self.take(path, stamp, &bytes, context),
+            Ok(Content::New { stamp, bytes, .. }) => self.take(path, stamp, &bytes, &Known::new(), context),
             // Gone between the listing and the look, and not a link to nothing.
             Err(Unread::Io(error))
                 if error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {}
@@ -148,9 +155,9 @@ impl Scan {
         }
     }
 
-    fn take(&mut self, path: &Path, stamp: Stamp, bytes: &[u8], context: &Context) {
+    fn take(&mut self, path: &Path, stamp: Stamp, bytes: &[u8], known: &Known, context: &Context) {
         let shown = shown(path);
-        let decoded = decode(&shown, bytes, context);
+        let decoded = decode(&shown, bytes, known, context);
         self.stamps.insert(shown.clone(), stamp);
         self.seen.insert(shown, Seen::Read(decoded));
     }

@@ -10,7 +10,7 @@ fn context() -> Context {
 }
 
 fn good(text: &str) -> Vec<Object> {
-    let decoded = decode("api.yaml", text.as_bytes(), &context());
+    let decoded = decode("api.yaml", text.as_bytes(), &Known::new(), &context());
     assert_eq!(decoded.problems, []);
     decoded.objects
 }
@@ -27,7 +27,7 @@ fn workload(object: &Object) -> &Workload {
 
 /// All problems as one line each.
 fn problems(text: &str) -> Vec<String> {
-    let decoded = decode("api.yaml", text.as_bytes(), &context());
+    let decoded = decode("api.yaml", text.as_bytes(), &Known::new(), &context());
     assert_eq!(decoded.objects, [], "a file with an error has objects");
     decoded.problems.iter().map(ToString::to_string).collect()
 }
@@ -235,22 +235,22 @@ fn a_name_that_is_there_twice_is_an_error_and_the_same_name_for_a_service_and_a_
 
 #[test]
 fn text_that_is_not_utf_8_is_reported_with_its_line() {
-    let decoded = decode("api.yaml", b"kind: Service\nname: \xff\n", &context());
+    let decoded = decode("api.yaml", b"kind: Service\nname: \xff\n", &Known::new(), &context());
     assert_eq!(decoded.problems[0].to_string(), "api.yaml:2: expected UTF-8 text");
-    let decoded = decode("api.yaml", b"\xff\xfek\0i\0n\0d\0", &context());
+    let decoded = decode("api.yaml", b"\xff\xfek\0i\0n\0d\0", &Known::new(), &context());
     assert!(!decoded.is_good());
 }
 
 #[test]
 fn a_file_of_garbage_yields_a_bounded_number_of_problems_soon() {
-    let many = decode("api.yaml", "---\na\n".repeat(100_000).as_bytes(), &context());
+    let many = decode("api.yaml", "---\na\n".repeat(100_000).as_bytes(), &Known::new(), &context());
     assert_eq!(many.problems.len(), PROBLEMS_AT_MOST);
     for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
-        assert!(!decode("api.yaml", deep.as_bytes(), &context()).is_good());
+        assert!(!decode("api.yaml", deep.as_bytes(), &Known::new(), &context()).is_good());
     }
     let laughs = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                   d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\nname: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
-    assert!(!decode("api.yaml", laughs.as_bytes(), &context()).is_good());
+    assert!(!decode("api.yaml", laughs.as_bytes(), &Known::new(), &context()).is_good());
 }
 
 /// A few edits of a good file: most of YAML's states are one edit away from it.
@@ -315,7 +315,7 @@ proptest! {
 }
 
 fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let decoded = decode("api.yaml", bytes, &context());
+    let decoded = decode("api.yaml", bytes, &Known::new(), &context());
     let lines = bytes.iter().filter(|byte| **byte == b'\n' || **byte == b'\r').count() as u64 + 1;
     for problem in &decoded.problems {
         let line = problem.line.unwrap_or(0);
@@ -325,4 +325,38 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     }
     prop_assert!(decoded.is_good() || decoded.objects.is_empty());
     Ok(())
+}
+
+#[test]
+fn what_is_known_is_not_read_again_and_changes_nothing() {
+    let document = |name: &str, weight: u32| {
+        format!("---\nkind: Workload\nname: {name}\naddresses: [10.0.0.1]\nservice: a\nweight: {weight}\n")
+    };
+    let before: String = ["a", "b", "c"].map(|name| document(name, 1)).concat();
+    let known: Known = decode("api.yaml", before.as_bytes(), &Known::new(), &context())
+        .objects
+        .into_iter()
+        .map(|object| (object.text.clone(), object))
+        .collect();
+    assert_eq!(known.len(), 3);
+    let changed = [document("a", 1), document("b", 2), document("c", 1)].concat();
+    let shifted = [document("b", 1), document("c", 1)].concat();
+    let longer = [before.clone(), document("d", 1)].concat();
+    let worse = [before.clone(), "---\nkind: Werkload\n".to_owned()].concat();
+    let again = [before.clone(), document("a", 1)].concat();
+    for text in [&before, &changed, &shifted, &longer, &worse, &again] {
+        let anew = decode("api.yaml", text.as_bytes(), &Known::new(), &context());
+        assert_eq!(decode("api.yaml", text.as_bytes(), &known, &context()), anew, "{text}");
+    }
+    // The proof that it is not read: another object stands for the text.
+    let mut known = known;
+    let second = known.values_mut().find(|object| object.line == 8).unwrap();
+    second.entry = Entry::Service(weft_model::Service {
+        key: "elsewhere".parse().unwrap(),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+    });
+    let decoded = decode("api.yaml", before.as_bytes(), &known, &context());
+    assert!(matches!(decoded.objects[0].entry, Entry::Workload(_)));
+    assert!(matches!(decoded.objects[1].entry, Entry::Service(_)));
 }

@@ -8,7 +8,7 @@ use super::*;
 fn object(name: &str, line: u64) -> Object {
     let key: ServiceKey = name.parse().unwrap();
     let entry = Entry::Service(Service { key, ports: Vec::new(), labels: BTreeMap::new() });
-    Object { entry, line }
+    Object { entry, line, text: "".into() }
 }
 
 fn labelled(name: &str, label: u64) -> Object {
