@@ -1,14 +1,13 @@
 //! A proxy: the real client, the real reconnect pauses, the real keeping of its certificate; and what it would route to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use weft_identity::{Keeping, RenewalSchedule};
-use weft_model::{InstanceId, ServiceKey, Workload};
+use weft_model::{InstanceId, ServiceKey};
 use weft_proto::discovery::Resource;
 use weft_proto::{ResourceType, TrustBundle};
-use weft_xds_client::{Client, Reconnect, Update};
+use weft_xds_client::{Client, Members, Reconnect, Update};
 
 use crate::leaf::Leaf;
 use crate::truth::works_for;
@@ -31,7 +30,7 @@ pub(crate) struct Proxy {
     /// What its users want, whatever process it is.
     pub(crate) wanted: BTreeSet<ServiceKey>,
     /// What it routes to; `None`: there is none.
-    pub(crate) view: BTreeMap<ServiceKey, Option<Vec<Arc<Workload>>>>,
+    pub(crate) view: BTreeMap<ServiceKey, Option<Members>>,
     pub(crate) bundles: Option<Vec<TrustBundle>>,
     /// On its disk.
     pub(crate) saved: Vec<Resource>,
@@ -118,8 +117,9 @@ impl Proxy {
             Update::ServicePresent { service, workloads } => (service.key.clone(), Some(workloads)),
             Update::ServiceAbsent(key) => (key, None),
         };
-        let usable = |workloads: Option<&Vec<Arc<Workload>>>| -> BTreeSet<(ServiceKey, InstanceId)> {
-            let used = workloads.into_iter().flatten().filter(|one| works_for(one).contains(&key));
+        let usable = |workloads: Option<&Members>| -> BTreeSet<(ServiceKey, InstanceId)> {
+            let used =
+                workloads.into_iter().flat_map(Members::values).filter(|one| works_for(one).contains(&key));
             used.map(|one| (key.clone(), one.id.clone())).collect()
         };
         let before = usable(self.view.get(&key).and_then(Option::as_ref));

@@ -7,5 +7,5 @@
 mod client;
 mod shell;
 
-pub use client::{Applied, Client, Update};
+pub use client::{Applied, Client, Members, Update};
 pub use shell::{ClientSettings, Command, ConnectError, Event, Reconnect, connect, run, run_client};

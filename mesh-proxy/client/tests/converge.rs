@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
@@ -16,7 +15,7 @@ use weft_model::{
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use weft_proto::{ResourceType, TrustBundle};
 use weft_xds::{Published, Stream, StreamSettings, TypeStatus};
-use weft_xds_client::{Client, Update};
+use weft_xds_client::{Client, Members, Update};
 
 const SERVICES: usize = 4;
 const WORKLOADS: usize = 6;
@@ -107,7 +106,7 @@ struct World {
     to_client: VecDeque<DeltaDiscoveryResponse>,
     refuse_whole: bool,
     /// What a proxy makes of the updates.
-    services: BTreeMap<ServiceKey, Option<Vec<Arc<Workload>>>>,
+    services: BTreeMap<ServiceKey, Option<Members>>,
     bundles: Option<Vec<TrustBundle>>,
     /// Per type and name: how often its resource changed, and how often one was sent.
     changed: HashMap<(ResourceType, String), usize>,
@@ -370,7 +369,7 @@ impl World {
             let held = self.services.get(key).and_then(Option::as_ref);
             let held = held.unwrap_or_else(|| panic!("{name} was heard and not sent"));
             for id in self.published.resources.members(&name).filter(|id| !refused.contains(id.as_ref())) {
-                let held = held.iter().find(|workload| workload.id.as_str() == id.as_ref());
+                let held = held.values().find(|workload| workload.id.as_str() == id.as_ref());
                 assert_eq!(held.map(|held| held.as_ref()), Some(&self.decoded(id)), "{id}");
             }
         }
@@ -414,7 +413,7 @@ impl World {
             });
             let held = self.services.get(key).unwrap_or_else(|| panic!("{name} was never answered"));
             let held: Option<Vec<Workload>> = held.as_ref().map(|workloads| {
-                let good = workloads.iter().filter(|w| !refused_workloads.contains(w.id.as_str()));
+                let good = workloads.values().filter(|w| !refused_workloads.contains(w.id.as_str()));
                 good.map(|workload| workload.as_ref().clone()).collect()
             });
             assert_eq!(held, expected, "{name}");

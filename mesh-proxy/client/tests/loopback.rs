@@ -225,7 +225,9 @@ impl Proxy {
 
     async fn weight(&mut self) -> u32 {
         self.next("service", |event| match event {
-            Event::Update(Update::ServicePresent { workloads, .. }) => workloads.first().map(|w| w.weight),
+            Event::Update(Update::ServicePresent { workloads, .. }) => {
+                workloads.values().next().map(|w| w.weight)
+            }
             _ => None,
         })
         .await

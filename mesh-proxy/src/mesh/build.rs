@@ -7,15 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weft_model::{InstanceId, Service, ServiceKey, Workload};
+use weft_xds_client::Members;
 
 use crate::config::{Endpoint, EndpointPort, KnownService, ProxyConfig, ServiceConfig};
 
 /// A configuration with the service put in or replaced.
-pub(super) fn with_service(
-    config: &ProxyConfig,
-    service: &Service,
-    workloads: &[Arc<Workload>],
-) -> ProxyConfig {
+pub(super) fn with_service(config: &ProxyConfig, service: &Service, workloads: &Members) -> ProxyConfig {
     let before = match config.services.get(&service.key) {
         Some(KnownService::Present(before)) => Some(before),
         Some(KnownService::Absent) | None => None,
@@ -50,22 +47,21 @@ fn changed(
     next
 }
 
-fn build(service: &Service, workloads: &[Arc<Workload>], before: Option<&ServiceConfig>) -> ServiceConfig {
+fn build(service: &Service, workloads: &Members, before: Option<&ServiceConfig>) -> ServiceConfig {
     let before: HashMap<&InstanceId, &Arc<Endpoint>> = before
         .into_iter()
         .flat_map(|before| &before.endpoints)
         .map(|endpoint| (&endpoint.id, endpoint))
         .collect();
-    let mut endpoints: Vec<Arc<Endpoint>> = workloads
-        .iter()
+    // In the order of their ids: the same on every proxy and after every restart.
+    let endpoints = workloads
+        .values()
         .filter_map(|workload| endpoint(&service.key, workload))
         .map(|endpoint| match before.get(&endpoint.id) {
             Some(same) if ***same == endpoint => Arc::clone(same),
             _ => Arc::new(endpoint),
         })
         .collect();
-    // The same order on every proxy and after every restart.
-    endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     ServiceConfig { key: service.key.clone(), ports: service.ports.clone(), endpoints }
 }
 
@@ -130,6 +126,10 @@ mod tests {
         })
     }
 
+    fn members(workloads: &[Arc<Workload>]) -> Members {
+        workloads.iter().map(|workload| (workload.id.clone(), workload.clone())).collect()
+    }
+
     fn present(config: &ProxyConfig, name: &str) -> Arc<ServiceConfig> {
         match config.services.get(&key(name)) {
             Some(KnownService::Present(service)) => service.clone(),
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn an_endpoint_that_did_not_change_keeps_its_arc() {
         let (a, b) = (workload("a", "api", Health::Healthy), workload("b", "api", Health::Healthy));
-        let first = with_service(&ProxyConfig::default(), &service("api"), &[b, a.clone()]);
+        let first = with_service(&ProxyConfig::default(), &service("api"), &members(&[b, a.clone()]));
         let b = workload("b", "api", Health::Draining);
-        let second = with_service(&first, &service("api"), &[a, b]);
+        let second = with_service(&first, &service("api"), &members(&[a, b]));
         let (before, after) = (present(&first, "api"), present(&second, "api"));
         assert!(Arc::ptr_eq(&before.endpoints[0], &after.endpoints[0]));
         assert!(!Arc::ptr_eq(&before.endpoints[1], &after.endpoints[1]));
@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_change_of_one_service_leaves_the_others_as_they_are() {
-        let one = with_service(&ProxyConfig::default(), &service("api"), &[]);
-        let two = with_service(&one, &service("store"), &[workload("s", "store", Health::Unknown)]);
+        let one = with_service(&ProxyConfig::default(), &service("api"), &members(&[]));
+        let two = with_service(&one, &service("store"), &members(&[workload("s", "store", Health::Unknown)]));
         assert!(Arc::ptr_eq(&present(&one, "api"), &present(&two, "api")));
         let gone = with_absent(&two, &key("api"));
         assert!(matches!(gone.services.get(&key("api")), Some(KnownService::Absent)));
@@ -168,15 +168,18 @@ mod tests {
         let config = with_service(
             &ProxyConfig::default(),
             &service("api"),
-            &[workload("s", "store", Health::Healthy)],
+            &members(&[workload("s", "store", Health::Healthy)]),
         );
         assert!(present(&config, "api").endpoints.is_empty());
     }
 
     #[test]
     fn what_the_data_path_needs_is_carried_over() {
-        let config =
-            with_service(&ProxyConfig::default(), &service("api"), &[workload("a", "api", Health::Healthy)]);
+        let config = with_service(
+            &ProxyConfig::default(),
+            &service("api"),
+            &members(&[workload("a", "api", Health::Healthy)]),
+        );
         let endpoint = present(&config, "api").endpoints[0].clone();
         assert_eq!(endpoint.tunnel_address().unwrap().to_string(), "10.0.0.1:15008");
         assert_eq!((endpoint.ports[0].number, &*endpoint.version, &*endpoint.app), (8080, "v1", ""));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weft_identity::testkit::TestAuthority;
 use weft_model::Service;
+use weft_xds_client::Members;
 
 use super::*;
 use crate::config::KnownService;
@@ -41,7 +42,7 @@ fn key(name: &str) -> ServiceKey {
 
 fn present(name: &str) -> Event {
     let service = Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new() };
-    Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Vec::new() })
+    Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Members::new() })
 }
 
 fn bundles(of: &[&TestAuthority]) -> Event {

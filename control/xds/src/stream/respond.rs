@@ -34,11 +34,7 @@ impl Subscription {
         if self.in_flight.is_some() {
             return None;
         }
-        let mut response = DeltaDiscoveryResponse {
-            system_version_info: published.revision.0.to_string(),
-            type_url: self.kind.url().to_owned(),
-            ..Default::default()
-        };
+        let mut response = DeltaDiscoveryResponse::default();
         let (mut sent, mut room, mut room_for_removals) = (Vec::new(), limit, limit);
         let mut pending = std::mem::take(&mut self.pending);
         let mut looked_at = 0_usize;
@@ -83,6 +79,8 @@ impl Subscription {
             }
             return None;
         }
+        response.system_version_info = published.revision.0.to_string();
+        self.kind.url().clone_into(&mut response.type_url);
         response.nonce = nonce();
         self.sent_revision = Some(published.revision.0);
         self.in_flight =

@@ -13,7 +13,7 @@ use prost::Message as _;
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use weft_model::ServiceKey;
+use weft_model::{InstanceId, ServiceKey};
 use weft_proto::discovery::DeltaDiscoveryResponse;
 use weft_xds_client::{Client, Update};
 
@@ -39,7 +39,7 @@ pub(super) struct Who {
     /// The service whose first endpoint is reported.
     pub(super) hot: ServiceKey,
     /// The id of that endpoint.
-    pub(super) endpoint: Arc<str>,
+    pub(super) endpoint: InstanceId,
     pub(super) reports: mpsc::Sender<Seen>,
 }
 
@@ -135,8 +135,7 @@ fn report(who: &Who, updates: &[Update]) -> Result<()> {
     for update in updates {
         let weight = match update {
             Update::ServicePresent { service, workloads } if service.key == who.hot => {
-                let hot = workloads.iter().find(|workload| workload.id.as_str() == &*who.endpoint);
-                hot.map(|workload| workload.weight)
+                workloads.get(&who.endpoint).map(|workload| workload.weight)
             }
             _ => continue,
         };

@@ -46,7 +46,7 @@ impl Fleet {
                 address: world.address,
                 tls: member.tls()?,
                 hot: key(&wants.hot)?,
-                endpoint: instance(&wants.hot, 0).into(),
+                endpoint: instance(&wants.hot, 0).parse()?,
                 reports: reports.clone(),
             };
             clients.push(Running::start(one.clone(), client::core(&member.node(number), wants.services)));

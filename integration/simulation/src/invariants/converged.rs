@@ -77,10 +77,9 @@ fn check_service(proxy: &Proxy, key: &ServiceKey, expected: &Published) -> Resul
         let members = resources.members(&name).filter_map(|id| decoded(id));
         members.filter(|one| !unreadable(one)).collect()
     });
-    let held: Option<&Option<Vec<Arc<Workload>>>> = proxy.view.get(key);
-    let held = held.map(|held| {
+    let held = proxy.view.get(key).map(|held| {
         held.as_ref().map(|workloads| {
-            let good = workloads.iter().filter(|one| !refused(one.id.as_str()));
+            let good = workloads.values().filter(|one| !refused(one.id.as_str()));
             good.map(|one| one.as_ref().clone()).collect::<Vec<_>>()
         })
     });

@@ -4,6 +4,7 @@
 use weft_model::InstanceId;
 use weft_proto::ResourceType;
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use weft_xds_client::Members;
 
 use super::{Violation, holds};
 use crate::proxy::Proxy;
@@ -39,7 +40,7 @@ pub(crate) fn note(
 /// Of all that `proxy` would pick now.
 pub(crate) fn check(proxy: &Proxy) -> Result<(), Violation> {
     for (service, workloads) in &proxy.view {
-        for workload in workloads.iter().flatten() {
+        for workload in workloads.iter().flat_map(Members::values) {
             let used = works_for(workload).contains(service);
             holds(INVARIANT, !used || !proxy.gone.contains(&workload.id), || {
                 format!("{} is used for {service}", workload.id)

@@ -11,8 +11,8 @@ use weft_model::{InstanceId, Service, ServiceKey, TrustDomain, Workload};
 use weft_proto::discovery::{Any, Resource};
 use weft_proto::{InvalidResource, ResourceType, TrustBundle};
 
-use super::Update;
 use super::response::invalid;
+use super::{Members, Update};
 
 /// All that a client wants and holds.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Holdings {
     services: BTreeMap<ServiceKey, Wanted>,
     workloads: BTreeMap<InstanceId, Held<Arc<Workload>>>,
     // Of each held workload all services, also those that nobody wants yet; no empty inner map.
-    members: BTreeMap<ServiceKey, BTreeMap<InstanceId, Arc<Workload>>>,
+    members: BTreeMap<ServiceKey, Members>,
     bundles: BTreeMap<TrustDomain, Held<TrustBundle>>,
 }
 
@@ -62,7 +62,7 @@ impl Holdings {
     pub(super) fn forget(&mut self, key: &ServiceKey) -> bool {
         let was_wanted = self.services.remove(key).is_some();
         let members: Vec<InstanceId> =
-            self.members.get(key).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+            self.members.get(key).into_iter().flat_map(Members::keys).cloned().collect();
         for id in members {
             if self.workloads.get(&id).is_some_and(|held| !self.is_wanted(&held.value)) {
                 self.drop_workload(&id);
@@ -204,8 +204,7 @@ impl Holdings {
             Wanted::Unanswered => None,
             Wanted::Absent => Some(Update::ServiceAbsent(key.clone())),
             Wanted::Present(held) => {
-                let workloads =
-                    self.members.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect();
+                let workloads = self.members.get(key).cloned().unwrap_or_default();
                 Some(Update::ServicePresent { service: held.value.clone(), workloads })
             }
         }

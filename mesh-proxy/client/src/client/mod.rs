@@ -12,21 +12,25 @@ mod tests;
 
 use std::sync::Arc;
 
-use weft_model::{Service, ServiceKey, Workload};
+use weft_model::{InstanceId, Service, ServiceKey, Workload};
 use weft_proto::discovery::{DeltaDiscoveryRequest, Node, Resource};
 use weft_proto::{InvalidResource, ResourceType, TrustBundle};
 
 use holdings::Holdings;
 
+/// The workloads of a service. Shared with what the client holds: to be told of one of a thousand costs as much as of
+/// one of two.
+pub type Members = imbl::OrdMap<InstanceId, Arc<Workload>>;
+
 /// What changed for the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// A service exists: it, and all its workloads, in the order of their ids. An unchanged workload is the same `Arc`.
+    /// A service exists: it, and all its workloads. An unchanged workload is the same `Arc`.
     ServicePresent {
         /// The service.
         service: Arc<Service>,
         /// Its workloads.
-        workloads: Vec<Arc<Workload>>,
+        workloads: Members,
     },
     /// There is no service of this name, now. It stays subscribed to.
     ServiceAbsent(ServiceKey),

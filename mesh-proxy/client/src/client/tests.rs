@@ -60,7 +60,7 @@ fn give(client: &mut Client, kind: ResourceType, resources: Vec<Resource>, remov
 
 fn present(updates: &[Update]) -> (&ServiceKey, Vec<&Arc<Workload>>) {
     match updates {
-        [Update::ServicePresent { service, workloads }] => (&service.key, workloads.iter().collect()),
+        [Update::ServicePresent { service, workloads }] => (&service.key, workloads.values().collect()),
         other => panic!("not one present service: {other:?}"),
     }
 }

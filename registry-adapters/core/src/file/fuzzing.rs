@@ -14,7 +14,7 @@ pub fn decode(
     trust_domain: &TrustDomain,
 ) -> (Vec<Entry>, Vec<Problem>) {
     let context = Context { registry: registry.clone(), trust_domain: trust_domain.clone() };
-    let decode = |bytes, known| decode::decode("file.yaml", bytes, known, &context);
+    let decode = |bytes: &[u8], known: &Known| decode::decode("file.yaml", bytes, known, &context);
     let before = decode(before, &Known::new());
     let objects = if before.problems.is_empty() { before.objects } else { Vec::new() };
     let known = objects.into_iter().map(|object| (object.text.clone(), object)).collect();
