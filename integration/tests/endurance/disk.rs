@@ -41,7 +41,10 @@ async fn a_full_disk_of_the_control_plane_costs_no_call_and_no_token() -> Result
     disk.fill()?;
     let refused = shop.mesh.token("default/web").await.err().context("a token was made on a full disk")?;
     ensure!(format!("{refused:#}").contains("No space left"), "{refused:#}");
-    // Changes are served all the same, and what is stored stays whole.
+    // Changes are served all the same, and what is stored stays whole. More than a block of them: what is appended may
+    // find room behind the file's end.
+    let many = |n| format!("---\nkind: Service\nname: many-{n}\nlabels: {{padding: {}}}\n", "x".repeat(200));
+    shop.mesh.register("many.yaml", &(0..100).map(many).collect::<String>())?;
     becomes(&shop, "draining").await?;
     let complaint = "what it says can't be stored";
     eventually("the log says it", async || Ok(shop.mesh.control()?.log().contains(complaint).then_some(())))

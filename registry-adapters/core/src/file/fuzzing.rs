@@ -5,9 +5,13 @@ use weft_model::{Entry, RegistryId, TrustDomain};
 use super::decode::{self, Context, Known};
 use crate::error::Problem;
 
-/// What the adapter makes of a file with this content: its entries, and what is wrong with it. `before` is what the file
-/// held before, which makes no difference.
-pub fn decode(
+/// What the adapter makes of a file with this content: its entries, and what is wrong with it.
+pub fn decode(bytes: &[u8], registry: &RegistryId, trust_domain: &TrustDomain) -> (Vec<Entry>, Vec<Problem>) {
+    decode_after(b"", bytes, registry, trust_domain)
+}
+
+/// The same of a file that held `before` before, which makes no difference.
+pub fn decode_after(
     before: &[u8],
     bytes: &[u8],
     registry: &RegistryId,
