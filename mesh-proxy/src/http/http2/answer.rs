@@ -46,7 +46,9 @@ impl Answer {
                 Some(Ok(data)) => return Poll::Ready(Some(self.takes(data))),
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                     self.over = true;
-                    return Poll::Ready(None);
+                    // It gave a length and belies it.
+                    let broken = self.left.is_some_and(|left| left > 0);
+                    return Poll::Ready(broken.then(|| Err(Reason::INTERNAL_ERROR.into())));
                 }
                 Some(Err(error)) => {
                     self.over = true;

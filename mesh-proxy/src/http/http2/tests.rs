@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ::bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -39,11 +40,16 @@ fn serve(far: DuplexStream, answer: impl Fn(SendResponse<Bytes>) + 'static) {
     });
 }
 
-/// What is read of a response that is reset after its first bytes.
-async fn reset_with(reason: Reason) -> Result<Bytes, crate::http::body::BodyError> {
+/// What is read of a response that is reset after its first bytes, and that said its length or did not.
+async fn reset_with(
+    reason: Reason,
+    length: Option<&'static str>,
+) -> Result<Bytes, crate::http::body::BodyError> {
     let (sender, far) = connected().await;
     serve(far, move |mut respond| {
-        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        let mut response = Response::new(());
+        response.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, length.parse().unwrap())));
+        let mut stream = respond.send_response(response, false).unwrap();
         stream.send_data(Bytes::from_static(b"half"), false).unwrap();
         tokio::task::spawn_local(async move {
             // The data is to leave first.
@@ -58,12 +64,21 @@ async fn reset_with(reason: Reason) -> Result<Bytes, crate::http::body::BodyErro
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_response_that_is_reset_in_the_middle_is_not_taken_for_whole() {
     for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::REFUSED_STREAM] {
-        let error = reset_with(reason).await.unwrap_err();
+        let error = reset_with(reason, None).await.unwrap_err();
         assert_eq!(error.reason(), reason);
     }
     // The other side's complaint is not ours about our caller.
-    assert_eq!(reset_with(Reason::PROTOCOL_ERROR).await.unwrap_err().reason(), Reason::INTERNAL_ERROR);
-    assert_eq!(reset_with(Reason::NO_ERROR).await.unwrap(), "half");
+    let complaint = reset_with(Reason::PROTOCOL_ERROR, None).await;
+    assert_eq!(complaint.unwrap_err().reason(), Reason::INTERNAL_ERROR);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_response_that_is_reset_without_an_error_is_whole_unless_its_length_says_otherwise() {
+    for length in [None, Some("4")] {
+        assert_eq!(reset_with(Reason::NO_ERROR, length).await.unwrap(), "half");
+    }
+    let shorter = reset_with(Reason::NO_ERROR, Some("5")).await;
+    assert_eq!(shorter.unwrap_err().reason(), Reason::INTERNAL_ERROR);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -45,6 +45,23 @@ fn look(files: &mut Files, seen: Vec<(&str, Seen)>) -> (Vec<String>, Vec<String>
 }
 
 #[test]
+fn what_is_known_of_a_file_is_known_while_nothing_is_wrong_with_it() {
+    let mut files = Files::default();
+    let good = || {
+        Seen::Read(Decoded {
+            objects: vec![Object { text: "a's".into(), ..object("a", 1) }],
+            problems: vec![],
+        })
+    };
+    files.update(BTreeMap::from([("f".to_owned(), good())]), 1);
+    let known = files.known("f");
+    assert_eq!(known.get("a's").map(|object| name(&object.entry.key())).as_deref(), Some("a"));
+    assert!(files.known("g").is_empty());
+    files.update(BTreeMap::from([("f".to_owned(), garbage("f"))]), 2);
+    assert!(files.known("f").is_empty());
+}
+
+#[test]
 fn only_differences_are_told() {
     let mut files = Files::default();
     assert_eq!(look(&mut files, vec![("a", holds(&["x", "y"]))]), (vec!["x".into(), "y".into()], vec![]));
