@@ -14,11 +14,13 @@ use crate::{cache, process};
 /// Every crate of ours, from the top of the flow down.
 const ORDER: &[&str] = &[
     "weft-model",
+    "weft-injector",
     "weft-process",
     "weft-proto",
     "native-tls",
     "weft-registry",
     "weft-registry-consul",
+    "weft-registry-kubernetes",
     "weft-xds",
     "weft-identity",
     "weft-ca",
@@ -27,6 +29,8 @@ const ORDER: &[&str] = &[
     "weft-xds-client",
     "weft-http",
     "weft-proxy",
+    "weft-redirect",
+    "weft-cni",
     "weft",
     "weft-simulation",
     "weft-integration",
@@ -35,7 +39,7 @@ const ORDER: &[&str] = &[
 ];
 
 /// Crates that are programs: nothing may depend on them.
-const PROGRAMS: &[&str] = &["weft-control", "weft-proxy", "weft", "weft-bench", "weft-xtask"];
+const PROGRAMS: &[&str] = &["weft-control", "weft-proxy", "weft-cni", "weft", "weft-bench", "weft-xtask"];
 
 /// What must not be among the direct dependencies of a crate that does no IO.
 const NO_DIRECT: &[(&str, &[&str])] = &[
@@ -49,9 +53,18 @@ const NO_PATH: &[(&str, &[&str])] = &[
     ("weft-model", &["tokio", "tonic", "prost", "kube"]),
     (
         "weft-proxy",
-        &["kube", "consulrs", "weft-xds", "weft-control", "weft-registry", "weft-registry-consul"],
+        &[
+            "kube",
+            "consulrs",
+            "weft-xds",
+            "weft-control",
+            "weft-registry",
+            "weft-registry-consul",
+            "weft-registry-kubernetes",
+        ],
     ),
-    ("weft", &["consulrs", "kube", "weft-registry-consul"]),
+    ("weft", &["consulrs", "kube", "weft-registry-consul", "weft-registry-kubernetes"]),
+    ("weft-injector", &["tokio", "kube", "k8s-openapi"]),
     ("weft-xds-client", &["kube", "consulrs", "weft-registry"]),
 ];
 

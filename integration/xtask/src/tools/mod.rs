@@ -5,6 +5,7 @@
 mod apt;
 mod consul;
 mod go;
+mod kubernetes;
 mod python;
 
 use std::path::PathBuf;
@@ -53,6 +54,46 @@ pub(crate) const TOOLS: &[Tool] = &[
         in_tests: true,
         in_bench: false,
         get: consul::oldest,
+    },
+    Tool {
+        name: "kubernetes-1.37.2",
+        variable: "WEFT_KUBERNETES",
+        how: "Go module, built (about 1,400 CPU seconds)",
+        in_tests: true,
+        in_bench: false,
+        get: kubernetes::programs,
+    },
+    Tool {
+        name: "etcd-3.6.16",
+        variable: "WEFT_ETCD",
+        how: "Go module, built (about 90 CPU seconds)",
+        in_tests: true,
+        in_bench: false,
+        get: kubernetes::etcd,
+    },
+    Tool {
+        name: "coredns-1.15.0",
+        variable: "WEFT_COREDNS",
+        how: "Go module, built (about 180 CPU seconds)",
+        in_tests: true,
+        in_bench: false,
+        get: kubernetes::coredns,
+    },
+    Tool {
+        name: "helm-4.3.1",
+        variable: "WEFT_HELM",
+        how: "Go module, built (about 270 CPU seconds)",
+        in_tests: true,
+        in_bench: false,
+        get: kubernetes::helm,
+    },
+    Tool {
+        name: "node-debian",
+        variable: "WEFT_CONTAINERD",
+        how: "Debian packages, installed",
+        in_tests: true,
+        in_bench: false,
+        get: kubernetes::node,
     },
     Tool {
         name: "python-spiffe-0.3.2",

@@ -1,0 +1,1 @@
+//! From a pod to the patch that puts it into the mesh.

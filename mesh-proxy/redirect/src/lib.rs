@@ -1,0 +1,1 @@
+//! The rules that lead traffic through the proxy.
