@@ -12,6 +12,7 @@ mod mapping;
 mod merge;
 mod metadata;
 mod name;
+mod owner;
 mod service;
 mod snapshot;
 mod spiffe;
@@ -25,7 +26,8 @@ pub use metadata::{KEYS, KeyDoc, KeySyntax, Metadata, MetadataProblem, Severity}
 pub use name::{
     InstanceId, InvalidName, Namespace, Network, PortName, RegistryId, RegistryKind, ServiceKey, ServiceName,
 };
-pub use service::{Protocol, Service, ServicePort};
+pub use owner::AddressOwner;
+pub use service::{NetworkAddress, Protocol, Service, ServicePort};
 pub use snapshot::Snapshot;
 pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};
 pub use workload::{Health, Locality, Provenance, Tunnel, Workload, WorkloadPort};

@@ -38,9 +38,10 @@ pub(crate) fn service<'a>(
 ) -> Option<Arc<Service>> {
     let first = declared.next()?;
     let Some(second) = declared.next() else { return Some(first.clone()) };
-    let mut merged = Service { key: key.clone(), ports: first.ports.clone(), labels: first.labels.clone() };
+    let mut merged = Service { key: key.clone(), ..Service::clone(first) };
     for other in std::iter::once(second).chain(declared) {
         add_ports(&mut merged.ports, &other.ports);
+        merged.addresses.extend(other.addresses.iter().cloned());
         for (name, value) in &other.labels {
             merged.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }

@@ -1,12 +1,13 @@
 //! A service: what callers name. Its instances are [`Workload`](crate::Workload)s that say they belong to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{InvalidName, PortName, ServiceKey};
+use crate::name::{InvalidName, Network, PortName, ServiceKey};
 
 /// What is spoken on a port. Declared by the registry; never guessed where it is declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -94,12 +95,48 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Labels of the service itself.
     pub labels: BTreeMap<String, String>,
+    /// Addresses that stand for the service and belong to none of its instances: Kubernetes' cluster IPs.
+    pub addresses: BTreeSet<NetworkAddress>,
+}
+
+/// An address, and the network in which it is valid. Its text is `network/address`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetworkAddress {
+    /// The network.
+    pub network: Network,
+    /// The address.
+    pub ip: IpAddr,
+}
+
+impl fmt::Display for NetworkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.ip)
+    }
+}
+
+impl FromStr for NetworkAddress {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let fail = |reason: &str| InvalidName {
+            kind: "network address",
+            text: text.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let (network, ip) =
+            text.split_once('/').ok_or_else(|| fail("it is not of the form network/address"))?;
+        let read: IpAddr = ip.parse().map_err(|_| fail("what follows the network is no address"))?;
+        // One spelling: two names of one address would be two subscriptions.
+        if read.to_string() != ip {
+            return Err(fail("the address is not in its shortest form"));
+        }
+        Ok(Self { network: network.parse()?, ip: read })
+    }
 }
 
 impl Service {
     /// The service that nobody declares and that workloads say they belong to: it has what they have.
     pub fn undeclared(key: ServiceKey) -> Self {
-        Self { key, ports: Vec::new(), labels: BTreeMap::new() }
+        Self { key, ports: Vec::new(), labels: BTreeMap::new(), addresses: BTreeSet::new() }
     }
 
     /// Whether both mean the same. A service carries no provenance, so this is equality; the name is here so that

@@ -11,7 +11,8 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::changes::Revision;
 use crate::name::{InstanceId, ServiceKey};
-use crate::service::Service;
+use crate::owner::Claims;
+use crate::service::{NetworkAddress, Service};
 use crate::workload::Workload;
 
 /// All services and workloads of the mesh, merged over all registries, at one revision.
@@ -23,6 +24,8 @@ pub struct Snapshot {
     workloads: OrdMap<InstanceId, Arc<Workload>>,
     // No empty inner map. The values are those of `workloads`, so that listing a service needs no look-ups.
     members: OrdMap<ServiceKey, OrdMap<InstanceId, Arc<Workload>>>,
+    // No empty claims.
+    addresses: OrdMap<NetworkAddress, Claims>,
 }
 
 impl Snapshot {
@@ -68,10 +71,16 @@ impl Snapshot {
 
     /// Puts a service in its place, or takes it out.
     pub(crate) fn set_service(&mut self, key: &ServiceKey, service: Option<Arc<Service>>) {
-        match service {
-            Some(service) => self.services.insert(key.clone(), service),
+        let before = match &service {
+            Some(service) => self.services.insert(key.clone(), service.clone()),
             None => self.services.remove(key),
         };
+        for address in before.iter().flat_map(|before| &before.addresses) {
+            self.give_up(address, |claims| claims.services.remove(key));
+        }
+        for address in service.iter().flat_map(|service| &service.addresses) {
+            self.addresses.entry(address.clone()).or_default().services.insert(key.clone());
+        }
     }
 
     /// Puts a workload in its place and into each of its services, or takes it out of all of them.
@@ -80,6 +89,7 @@ impl Snapshot {
             Some(workload) => self.workloads.insert(id.clone(), workload.clone()),
             None => self.workloads.remove(id),
         };
+        self.move_addresses(id, before.as_deref(), workload.as_deref());
         let stays =
             |key: &ServiceKey| workload.as_ref().is_some_and(|workload| workload.services.contains_key(key));
         for left in before.iter().flat_map(|before| before.services.keys()).filter(|key| !stays(key)) {
@@ -88,6 +98,34 @@ impl Snapshot {
         for (workload, key) in workload.iter().flat_map(|w| w.services.keys().map(move |key| (w, key))) {
             self.members.entry(key.clone()).or_default().insert(id.clone(), workload.clone());
         }
+    }
+
+    fn move_addresses(&mut self, id: &InstanceId, before: Option<&Workload>, after: Option<&Workload>) {
+        let same = |one: &Workload, other: &Workload| {
+            one.network == other.network && one.addresses == other.addresses
+        };
+        if before.zip(after).is_some_and(|(before, after)| same(before, after)) {
+            return;
+        }
+        for address in before.iter().flat_map(|before| before.network_addresses()) {
+            self.give_up(&address, |claims| claims.workloads.remove(id));
+        }
+        for address in after.iter().flat_map(|after| after.network_addresses()) {
+            self.addresses.entry(address).or_default().workloads.insert(id.clone());
+        }
+    }
+
+    fn give_up(&mut self, address: &NetworkAddress, remove: impl FnOnce(&mut Claims) -> bool) {
+        let Some(claims) = self.addresses.get_mut(address) else { return };
+        remove(claims);
+        if claims.is_empty() {
+            self.addresses.remove(address);
+        }
+    }
+
+    /// Who claims the address.
+    pub(crate) fn claims(&self, address: &NetworkAddress) -> Option<&Claims> {
+        self.addresses.get(address)
     }
 
     fn leave(&mut self, key: &ServiceKey, id: &InstanceId) {

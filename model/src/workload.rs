@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{InstanceId, InvalidName, Network, PortName, RegistryId, ServiceKey};
-use crate::service::Protocol;
+use crate::service::{NetworkAddress, Protocol};
 use crate::spiffe::SpiffeId;
 
 /// Health as the registry knows it. The order is "worse is greater", which is what a merge keeps, but for
@@ -188,6 +188,11 @@ pub struct Workload {
 impl Workload {
     /// The weight where nobody says otherwise.
     pub const DEFAULT_WEIGHT: u32 = 100;
+
+    /// Its addresses, each with the network in which it is valid.
+    pub fn network_addresses(&self) -> impl Iterator<Item = NetworkAddress> {
+        self.addresses.iter().map(|ip| NetworkAddress { network: self.network.clone(), ip: *ip })
+    }
 
     /// Whether both mean the same: all but who says so is equal.
     pub fn meaning_eq(&self, other: &Self) -> bool {

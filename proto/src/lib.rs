@@ -30,6 +30,7 @@ pub mod discovery {
 mod convert;
 mod node;
 mod resource_type;
+mod secret;
 
 pub use convert::{InvalidResource, TrustBundle, service, trust_bundle, workload};
 pub use node::{InvalidNodeId, NodeId};

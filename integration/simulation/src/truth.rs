@@ -131,7 +131,7 @@ impl Truth {
     }
 
     fn declare(&mut self, key: &ServiceKey) -> String {
-        let service = Service { key: key.clone(), ports: Vec::new(), labels: BTreeMap::new() };
+        let service = Service { key: key.clone(), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
         self.entries.insert(EntryKey::Service(key.clone()), Entry::Service(service));
         format!("{key} is declared")
     }

@@ -154,7 +154,7 @@ impl World {
                 self.publish(n, RegistryEvent::Remove(vec![key]));
             }
             Step::Declare(n) => {
-                let service = Service { key: key(n), ports: Vec::new(), labels: BTreeMap::new() };
+                let service = Service { key: key(n), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
                 self.publish(n, RegistryEvent::Upsert(vec![Entry::Service(service)]));
             }
             Step::Undeclare(n) => self.publish(n, RegistryEvent::Remove(vec![EntryKey::Service(key(n))])),

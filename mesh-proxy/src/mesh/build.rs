@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn service(name: &str) -> Service {
-        Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new() }
+        Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() }
     }
 
     fn workload(name: &str, service: &str, health: Health) -> Arc<Workload> {

@@ -41,7 +41,7 @@ fn key(name: &str) -> ServiceKey {
 }
 
 fn present(name: &str) -> Event {
-    let service = Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new() };
+    let service = Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
     Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Members::new() })
 }
 

@@ -53,7 +53,7 @@ fn service(name: &str, ports: &[(&str, u16)]) -> Service {
         number: *number,
         protocol: Protocol::Http1,
     });
-    Service { key: key(name), ports: ports.collect(), labels: BTreeMap::new() }
+    Service { key: key(name), ports: ports.collect(), labels: BTreeMap::new(), addresses: Default::default() }
 }
 
 fn upsert(workloads: impl IntoIterator<Item = Workload>) -> RegistryEvent {

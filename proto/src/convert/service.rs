@@ -1,5 +1,7 @@
 //! `weft.mesh.v1.Service` and the model's [`Service`].
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use weft_model::{Service, ServiceKey};
 
@@ -39,5 +41,6 @@ fn read(name: &str, wire: wire::Service) -> Result<Service, InvalidField> {
             return Err(InvalidField::new(format!("ports[{}].name", i + 1), "the name is used twice"));
         }
     }
-    Ok(Service { key, ports, labels: labels(wire.labels)? })
+    // Virtual addresses are resources of their own.
+    Ok(Service { key, ports, labels: labels(wire.labels)?, addresses: BTreeSet::new() })
 }

@@ -158,6 +158,7 @@ fn a_service() -> Service {
         key: "default/api".parse::<ServiceKey>().unwrap(),
         ports: vec![port(None, 0), port(Some("grpc"), 80)],
         labels: [("team".to_owned(), "a".to_owned())].into(),
+        addresses: Default::default(),
     }
 }
 

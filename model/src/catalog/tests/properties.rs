@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::{AddressOwner, NetworkAddress};
 
 const REGISTRIES: [&str; 4] = ["kubernetes/prod", "consul/dc1", "consul/dc2", "file/local"];
+const ADDRESSES: [&str; 3] = ["10.0.0.1", "10.0.0.2", "fd00::1"];
+const NETWORKS: [&str; 2] = ["default", "west"];
 const SERVICES: [&str; 4] = ["web", "api", "shop/web", "shop/api"];
 
 /// What each registry holds: its entries by its own keys, in its own words, and when it first said them.
@@ -59,7 +62,12 @@ impl Naive {
         }
         for workload in view.workloads.values() {
             for key in workload.services.keys() {
-                let undeclared = Service { key: key.clone(), ports: vec![], labels: BTreeMap::new() };
+                let undeclared = Service {
+                    key: key.clone(),
+                    ports: vec![],
+                    labels: BTreeMap::new(),
+                    addresses: Default::default(),
+                };
                 view.services.entry(key.clone()).or_insert(undeclared);
             }
         }
@@ -102,13 +110,27 @@ fn merge_workload(view: &mut View, mapping: &Mapping, registry: &RegistryId, sai
 /// Where name and number clash is a test of its own.
 fn merge_service(view: &mut View, key: ServiceKey, said: &Service) {
     let worse = view.services.remove(&key);
-    let (ports, labels) = worse.map(|worse| (worse.ports, worse.labels)).unwrap_or_default();
+    let (ports, labels, mut addresses) =
+        worse.map(|worse| (worse.ports, worse.labels, worse.addresses)).unwrap_or_default();
+    addresses.extend(said.addresses.iter().cloned());
     let all = ports.into_iter().chain(said.ports.iter().cloned());
     let by_name: BTreeMap<_, _> = all.map(|port| ((port.name.clone(), port.number), port)).collect();
     let mut ports: Vec<ServicePort> = by_name.into_values().collect();
     ports.sort();
     let labels = labels.into_iter().chain(said.labels.clone()).collect();
-    view.services.insert(key.clone(), Service { key, ports, labels });
+    view.services.insert(key.clone(), Service { key, ports, labels, addresses });
+}
+
+/// Whose an address is, by looking at everything.
+fn owner(view: &View, address: &NetworkAddress) -> Option<AddressOwner> {
+    if let Some(service) = view.services.values().find(|service| service.addresses.contains(address)) {
+        return Some(AddressOwner::Service(service.key.clone()));
+    }
+    let has = |w: &&Workload| w.network == address.network && w.addresses.contains(&address.ip);
+    let all: Vec<_> = view.workloads.values().filter(has).cloned().map(Arc::new).collect();
+    let proxied: Vec<_> = all.iter().filter(|w| w.tunnel != Tunnel::None).cloned().collect();
+    let owners = if proxied.is_empty() { all.into_iter().take(1).collect() } else { proxied };
+    (!owners.is_empty()).then_some(AddressOwner::Workloads(owners))
 }
 
 /// All places where new work may go, and how: one line each.
@@ -172,10 +194,10 @@ prop_compose! {
         instance in 0..6_u8,
         services in subsequence(SERVICES.to_vec(), 0..=3),
         ports in prop::collection::vec((0..3_u16, any::<bool>()), 0..3),
-        addresses in subsequence(vec!["10.0.0.1", "10.0.0.2", "fd00::1"], 0..=2).prop_shuffle(),
+        addresses in subsequence(ADDRESSES.to_vec(), 0..=2).prop_shuffle(),
         health in select(vec![Health::Unknown, Health::Healthy, Health::Healthy, Health::Draining, Health::Unhealthy]),
         weight in select(vec![0, 50, 100]),
-        (tunnel, identity, network) in (any::<bool>(), any::<bool>(), select(vec!["default", "west"])),
+        (tunnel, identity, network) in (any::<bool>(), any::<bool>(), select(NETWORKS.to_vec())),
         label in prop::option::of((select(vec!["x", "y"]), 0..2_u8)),
         object in 0..2_u8,
     ) -> Workload {
@@ -202,6 +224,7 @@ prop_compose! {
         name in select(SERVICES.to_vec()),
         ports in prop::collection::btree_map(select(vec!["", "http", "admin"]), any::<bool>(), 0..3),
         label in prop::option::of((select(vec!["x", "y"]), 0..2_u8)),
+        addresses in subsequence(ADDRESSES.to_vec(), 0..=2),
     ) -> Service {
         let ports = ports.iter().map(|(name, tcp)| ServicePort {
             name: name.parse().ok(),
@@ -209,7 +232,8 @@ prop_compose! {
             protocol: if *tcp { Protocol::Tcp } else { Protocol::Http1 },
         });
         let labels = label.iter().map(|(name, value)| ((*name).to_owned(), value.to_string()));
-        Service { key: key(name), ports: ports.collect(), labels: labels.collect() }
+        let addresses = addresses.into_iter().map(|ip| format!("default/{ip}").parse().unwrap()).collect();
+        Service { key: key(name), ports: ports.collect(), labels: labels.collect(), addresses }
     }
 }
 
@@ -294,6 +318,10 @@ proptest! {
             let grown = u64::from(!changes.is_empty());
             prop_assert_eq!(snapshot.revision.0, before_snapshot.revision.0 + grown);
             prop_assert_eq!(&shown(&snapshot), &after);
+            for address in ADDRESSES.iter().flat_map(|ip| NETWORKS.map(|network| format!("{network}/{ip}"))) {
+                let address = address.parse().unwrap();
+                prop_assert_eq!(snapshot.owner(&address), owner(&after, &address));
+            }
             let of_registry = naive.held.keys().filter(|(by, _)| *by == registry).count();
             prop_assert_eq!(catalog.held_by(&registry), of_registry);
             taken.push((snapshot, after));

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use serde_saphyr::Spanned;
 use weft_model::{
-    Entry, InstanceId, KeySyntax, Metadata, Namespace, Network, Provenance, Service, ServiceKey, ServiceName,
-    ServicePort, Severity, Workload, WorkloadPort,
+    Entry, InstanceId, KeySyntax, Metadata, Namespace, Network, NetworkAddress, Provenance, Service,
+    ServiceKey, ServiceName, ServicePort, Severity, Workload, WorkloadPort,
 };
 
 use super::decode::{Context, place};
@@ -48,9 +48,16 @@ impl<'a> Converting<'a> {
             number: port.number.map_or(0, |number| number.0),
             protocol: port.protocol.map(|protocol| protocol.0).unwrap_or_default(),
         });
+        let addresses = match document.addresses {
+            Some(_) => self.addresses(&document),
+            None => Vec::new(),
+        };
         let name = document.name.or_else(|| self.missing("name", "the service's name, or namespace/name"))?;
+        let network = Network::default_network();
+        let addresses =
+            addresses.into_iter().map(|ip| NetworkAddress { network: network.clone(), ip }).collect();
         match name.value.parse::<ServiceKey>() {
-            Ok(key) => Some(Service { key, ports, labels: document.labels.unwrap_or_default() }),
+            Ok(key) => Some(Service { key, ports, labels: document.labels.unwrap_or_default(), addresses }),
             Err(invalid) => self.wrong(&name, "name", &invalid.to_string()),
         }
     }
@@ -173,15 +180,12 @@ impl<'a> Converting<'a> {
     }
 
     fn refuse_fields_of_a_workload(&mut self, document: &Document) {
-        let own = [
-            ("addresses", document.addresses.as_ref().map(|value| self.line_of(value))),
-            ("health", document.health.as_ref().map(|value| self.line_of(value))),
-        ];
+        let own = [("health", document.health.as_ref().map(|value| self.line_of(value)))];
         let metadata = document.metadata.iter().map(|(key, value)| (key.as_str(), Some(self.line_of(value))));
         let there: Vec<(&str, u64)> =
             own.into_iter().chain(metadata).filter_map(|(field, line)| Some((field, line?))).collect();
         for (field, line) in there {
-            let message = "a Service has no such field; known are kind, name, ports, labels";
+            let message = "a Service has no such field; known are kind, name, ports, addresses, labels";
             self.problems.push(Problem::error(self.file, message).at_line(line).in_field(field));
         }
     }

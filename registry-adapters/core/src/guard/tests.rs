@@ -205,7 +205,12 @@ fn a_read_of_another_service_confirms_nothing() {
 #[test]
 fn services_that_vanish_together_with_their_workloads_wait_with_them() {
     let mut bench = Bench::with(&["a", "b", "c"]);
-    let declared = Service { key: service("api"), ports: Vec::new(), labels: BTreeMap::new() };
+    let declared = Service {
+        key: service("api"),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+    };
     bench.at(1, RegistryEvent::Upsert(vec![Entry::Service(declared)]));
     bench.at(10, RegistryEvent::Reset { scope: Scope::Services(vec![service("api")]), entries: Vec::new() });
     assert_eq!(bench.names().len(), 4);

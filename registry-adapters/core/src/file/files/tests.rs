@@ -7,7 +7,12 @@ use super::*;
 
 fn object(name: &str, line: u64) -> Object {
     let key: ServiceKey = name.parse().unwrap();
-    let entry = Entry::Service(Service { key, ports: Vec::new(), labels: BTreeMap::new() });
+    let entry = Entry::Service(Service {
+        key,
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+    });
     Object { entry, line, text: "".into() }
 }
 
