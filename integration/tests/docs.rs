@@ -70,8 +70,13 @@ fn the_metadata_keys_are_documented() -> Result<()> {
     let page = std::fs::read_to_string(top().join("docs/consul.md"))?;
     for key in weft_model::KEYS {
         let row = format!(
-            "| `{}` | {} | {} | {} | `{}` |",
-            key.key, key.value, key.default, key.meaning, key.example
+            "| `{}` | {} | {} | {} | `{}` | {} |",
+            key.key,
+            key.value,
+            key.default,
+            key.meaning,
+            key.example,
+            key.part.as_str()
         );
         assert!(page.contains(&row), "docs/consul.md lacks the row\n{row}");
     }

@@ -22,7 +22,10 @@ pub use catalog::Catalog;
 pub use changes::{Changes, Revision};
 pub use entry::{Entry, EntryKey, RegistryEvent, Scope};
 pub use mapping::Mapping;
-pub use metadata::{KEYS, KeyDoc, KeySyntax, Metadata, MetadataProblem, Severity};
+pub use metadata::{
+    Cidr, Cpu, InboundPlaintext, KEYS, KeyDoc, KeyPart, KeySyntax, Memory, Metadata, MetadataProblem,
+    ProxyMetadata, Severity, UnknownDestination, Upstream,
+};
 pub use name::{
     InstanceId, InvalidName, Namespace, Network, PortName, RegistryId, RegistryKind, ServiceKey, ServiceName,
 };

@@ -5,13 +5,17 @@
 //! A bad value never stops the reading: the user sees all problems of an object at once.
 
 mod keys;
+mod nearest;
+mod proxy;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use keys::{KEYS, KeyDoc};
+pub use keys::{KEYS, KeyDoc, KeyPart};
+pub use proxy::{Cidr, Cpu, InboundPlaintext, Memory, ProxyMetadata, UnknownDestination, Upstream};
 
 use crate::name::{Namespace, Network, PortName, ServiceName};
 use crate::service::Protocol;
@@ -69,6 +73,7 @@ pub struct Metadata {
     network: Option<Network>,
     version: Option<String>,
     app: Option<String>,
+    proxy: ProxyMetadata,
 }
 
 /// An identity as it is written.
@@ -124,6 +129,7 @@ impl Metadata {
             network: None,
             version: None,
             app: None,
+            proxy: ProxyMetadata::default(),
         }
     }
 
@@ -190,6 +196,11 @@ impl Metadata {
         self.app.as_deref()
     }
 
+    /// What is for the workload's own proxy.
+    pub fn proxy(&self) -> &ProxyMetadata {
+        &self.proxy
+    }
+
     /// The labels that follow from it: `app` and `version`, where they are given.
     pub fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [("app", self.app()), ("version", self.version())]
@@ -238,7 +249,7 @@ fn unknown_key(syntax: KeySyntax, key: &str) -> String {
         let key = other.key_of(key)?;
         keys::is_known(key).then(|| key.to_owned())
     });
-    match other_syntax.or_else(|| keys::nearest(key)) {
+    match other_syntax.or_else(|| nearest::nearest(key)) {
         Some(near) => format!("did you mean {:?}?", syntax.written(&near)),
         None => {
             let known: Vec<String> = KEYS.iter().map(|doc| syntax.written(doc.key)).collect();

@@ -2,14 +2,9 @@
 //!
 //! The table is what documentation is made of and what parsing goes by, so the two cannot differ.
 
-use std::num::NonZeroU16;
-use std::str::FromStr;
-
-use super::{Identity, Metadata};
-use crate::name::{InvalidName, PortName};
-use crate::service::Protocol;
-use crate::spiffe::SpiffeId;
-use crate::workload::{Locality, Tunnel};
+use super::Metadata;
+use super::values::*;
+use crate::name::PortName;
 
 /// One key, as users read about it.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +19,28 @@ pub struct KeyDoc {
     pub meaning: &'static str,
     /// A value that is right.
     pub example: &'static str,
+    /// Whom it is for.
+    pub part: KeyPart,
     read: Reader,
+}
+
+/// Whom a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyPart {
+    /// The workload's callers: registries put it into the workload's entry.
+    Endpoint,
+    /// The workload's own proxy: whoever sets it up reads it. Registries check it and do nothing with it.
+    Proxy,
+}
+
+impl KeyPart {
+    /// As the documentation names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "callers",
+            Self::Proxy => "own proxy",
+        }
+    }
 }
 
 /// Puts a value into its place. The second argument is what stands in the place of the key's part in capitals; an
@@ -39,6 +55,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "what the platform knows, else detect",
         meaning: "What is spoken on all ports of the workload.",
         example: "grpc",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.protocol, protocol(value)),
     },
     KeyDoc {
@@ -47,6 +64,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "protocol",
         meaning: "What is spoken on the port of that name.",
         example: "http1",
+        part: KeyPart::Endpoint,
         read: |metadata, port, value| {
             let port: PortName = parse(port, "a port name behind \"protocol-\"")?;
             metadata.port_protocols.insert(port, protocol(value)?);
@@ -59,6 +77,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "the service's name as a service account",
         meaning: "The identity that the workload's proxy proves; callers accept no other.",
         example: "billing",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.identity, identity(value)),
     },
     KeyDoc {
@@ -67,6 +86,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "none",
         meaning: "The port on which the workload's proxy takes mTLS; none: it has no proxy and is outside the mesh.",
         example: "15008",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.tunnel, tunnel(value)),
     },
     KeyDoc {
@@ -75,6 +95,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "the name that the platform gives the service",
         meaning: "The service that the workload belongs to.",
         example: "api",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.service, parse(value, "a service name")),
     },
     KeyDoc {
@@ -83,6 +104,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "the platform's namespace, else default",
         meaning: "The mesh namespace of the service and of an identity that is a service account.",
         example: "shop",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.namespace, parse(value, "a namespace")),
     },
     KeyDoc {
@@ -91,6 +113,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "100",
         meaning: "The workload's share of new requests, relative to the service's others; 0 takes none.",
         example: "50",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.weight, weight(value)),
     },
     KeyDoc {
@@ -99,6 +122,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "what the platform knows, else unknown",
         meaning: "Where the workload runs, for those who prefer near instances.",
         example: "eu-west/a/rack-7",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.locality, locality(value)),
     },
     KeyDoc {
@@ -107,6 +131,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "default",
         meaning: "The network in which the workload's addresses are valid.",
         example: "dc-west",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.network, parse(value, "a network name")),
     },
     KeyDoc {
@@ -115,6 +140,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "none",
         meaning: "The version of the software, as a label of the workload and in telemetry.",
         example: "v2",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.version, label(value)),
     },
     KeyDoc {
@@ -123,6 +149,7 @@ pub const KEYS: &[KeyDoc] = &[
         default: "none",
         meaning: "The name of the software, as a label of the workload and in telemetry.",
         example: "checkout",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.app, label(value)),
     },
     KeyDoc {
@@ -131,7 +158,167 @@ pub const KEYS: &[KeyDoc] = &[
         default: "the platform's name of the port, else none",
         meaning: "The name of the registered port, where the platform's ports have no names (Consul).",
         example: "http",
+        part: KeyPart::Endpoint,
         read: |metadata, _, value| set(&mut metadata.port, parse(value, "a port name")),
+    },
+    KeyDoc {
+        key: "inject",
+        value: "true or false",
+        default: "the namespace's label (Kubernetes)",
+        meaning: "Whether the workload gets a proxy.",
+        example: "true",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.inject, yes_or_no(value)),
+    },
+    KeyDoc {
+        key: "capture",
+        value: "true or false",
+        default: "true",
+        meaning: "Whether all traffic goes through the proxy; false: only that of upstreams and to the tunnel.",
+        example: "false",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.capture, yes_or_no(value)),
+    },
+    KeyDoc {
+        key: "upstreams",
+        value: "[NAMESPACE/]SERVICE[:PORT]=[127.0.0.1:]PORT, several with commas",
+        default: "none",
+        meaning: "Services that the workload calls at a local address; without NAMESPACE those of its own.",
+        example: "shop/api:http=9000",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| upstreams(value).map(|read| metadata.proxy.upstreams = read),
+    },
+    KeyDoc {
+        key: "skip-inbound-ports",
+        value: "port numbers with commas",
+        default: "none",
+        meaning: "Ports of the workload at which nothing is captured.",
+        example: "9100,9101",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| ports(value).map(|read| metadata.proxy.skip_inbound_ports = read),
+    },
+    KeyDoc {
+        key: "skip-outbound-ports",
+        value: "port numbers with commas",
+        default: "none",
+        meaning: "Ports to which calls are not captured.",
+        example: "25",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| ports(value).map(|read| metadata.proxy.skip_outbound_ports = read),
+    },
+    KeyDoc {
+        key: "skip-outbound-cidrs",
+        value: "address ranges with commas",
+        default: "none",
+        meaning: "Addresses to which calls are not captured.",
+        example: "169.254.169.254/32",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| cidrs(value).map(|read| metadata.proxy.skip_outbound_cidrs = read),
+    },
+    KeyDoc {
+        key: "proxy-cpu",
+        value: "100m, 0.5 or 2: from 1m to 256",
+        default: "what the mesh's settings say",
+        meaning: "The processor share that is reserved for the proxy.",
+        example: "100m",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.cpu, cpu(value)),
+    },
+    KeyDoc {
+        key: "proxy-memory",
+        value: "64Mi or 1Gi: at least 32Mi",
+        default: "what the mesh's settings say",
+        meaning: "The memory that is reserved for the proxy.",
+        example: "64Mi",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.memory, memory(value)),
+    },
+    KeyDoc {
+        key: "proxy-cpu-limit",
+        value: "as for proxy-cpu",
+        default: "what the mesh's settings say",
+        meaning: "The processor share that the proxy may not exceed.",
+        example: "2",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.cpu_limit, cpu(value)),
+    },
+    KeyDoc {
+        key: "proxy-memory-limit",
+        value: "as for proxy-memory",
+        default: "what the mesh's settings say",
+        meaning: "The memory that the proxy may not exceed; it sheds load from 80 % on.",
+        example: "256Mi",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.memory_limit, memory(value)),
+    },
+    KeyDoc {
+        key: "log-level",
+        value: "off, error, warn, info, debug or trace, also of modules",
+        default: "what the mesh's settings say",
+        meaning: "The proxy's log filter.",
+        example: "info,weft_proxy::identity=debug",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.log_level, log_level(value)),
+    },
+    KeyDoc {
+        key: "drain",
+        value: "a duration from 1s to 1h",
+        default: "what the mesh's settings say",
+        meaning: "How long what is in progress may take when the workload stops; then it is cut.",
+        example: "1m",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.drain, duration(value)),
+    },
+    KeyDoc {
+        key: "hold",
+        value: "true or false",
+        default: "true",
+        meaning: "Whether the application starts only when its proxy is ready.",
+        example: "false",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.hold, yes_or_no(value)),
+    },
+    KeyDoc {
+        key: "inbound-plaintext",
+        value: "permissive or strict",
+        default: "what the mesh's settings say",
+        meaning: "Whether callers outside the mesh are let in, in plaintext and without an identity.",
+        example: "strict",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.inbound_plaintext, inbound_plaintext(value)),
+    },
+    KeyDoc {
+        key: "unknown",
+        value: "pass or refuse",
+        default: "what the mesh's settings say",
+        meaning: "What happens to captured calls to addresses that the mesh does not know.",
+        example: "refuse",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.unknown, unknown(value)),
+    },
+    KeyDoc {
+        key: "status",
+        value: "JSON, written by the injector",
+        default: "none",
+        meaning: "What was added to the workload; nobody else writes it.",
+        example: r#"{"version":"0.1.0"}"#,
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| {
+            metadata.proxy.injected = !value.is_empty();
+            Ok(())
+        },
+    },
+    KeyDoc {
+        key: "redirect",
+        value: "JSON, written by the injector",
+        default: "none",
+        meaning: "What of the workload's traffic is captured; nobody else writes it.",
+        example: r#"{"version":1}"#,
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| {
+            metadata.proxy.redirected = !value.is_empty();
+            Ok(())
+        },
     },
 ];
 
@@ -163,97 +350,6 @@ fn find(key: &str) -> Option<(&'static KeyDoc, &str)> {
 }
 
 /// `protocol-` of `protocol-PORTNAME`; `None` for a key that is all fixed.
-fn fixed_part(doc: &KeyDoc) -> Option<&'static str> {
+pub(super) fn fixed_part(doc: &KeyDoc) -> Option<&'static str> {
     doc.key.find(|c: char| c.is_ascii_uppercase()).and_then(|start| doc.key.get(..start))
-}
-
-/// A known key that looks like a slip of this one.
-pub(super) fn nearest(key: &str) -> Option<String> {
-    // Longer ones are no slip of any of ours, and would cost time.
-    if key.len() > 64 {
-        return None;
-    }
-    let plain = KEYS
-        .iter()
-        .filter(|doc| fixed_part(doc).is_none())
-        .map(|doc| (distance(key, doc.key), doc.key.to_owned()));
-    let named = KEYS.iter().filter_map(fixed_part).filter_map(|start| {
-        // A slip in the fixed part: look at what is before the first separator.
-        let at = key.find(['-', '_', '.'])?;
-        let name = key.get(at + 1..).filter(|name| !name.is_empty())?;
-        let slips = distance(key.get(..=at)?, start);
-        Some((slips, format!("{start}{name}")))
-    });
-    // Two slips: one more turns `app` into almost anything.
-    let near = plain.chain(named).filter(|(slips, known)| *slips <= 2 && *slips * 2 < known.len());
-    near.min().map(|(_, known)| known)
-}
-
-/// How many characters must be put in, taken out or replaced to make one text the other; case is no difference.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
-    // The row of the usual table for the characters of `a` so far.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, of_a) in a.chars().map(|c| c.to_ascii_lowercase()).enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (of_b, pair) in b.iter().zip(row.windows(2)) {
-            let (diagonal, above) = (pair.first().copied().unwrap_or(0), pair.last().copied().unwrap_or(0));
-            left = (diagonal + usize::from(of_a != *of_b)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-fn set<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
-    *place = Some(value?);
-    Ok(())
-}
-
-fn parse<T: FromStr<Err = InvalidName>>(value: &str, expected: &str) -> Result<T, String> {
-    value.parse().map_err(|invalid: InvalidName| format!("{expected}, but {}", invalid.reason))
-}
-
-fn protocol(value: &str) -> Result<Protocol, String> {
-    value.parse().map_err(|_| "http1, http2, grpc, tcp, tls or detect".to_owned())
-}
-
-fn identity(value: &str) -> Result<Identity, String> {
-    let expected = "a service account or a whole SPIFFE id with a path";
-    if !value.starts_with("spiffe:") {
-        return parse(value, expected).map(Identity::Account);
-    }
-    match value.parse::<SpiffeId>() {
-        // The id of a trust domain itself names no workload.
-        Ok(id) if id.path().is_empty() => Err(format!("{expected}, but the path is missing")),
-        Ok(id) => Ok(Identity::Whole(id)),
-        Err(invalid) => Err(format!("{expected}, but {}", invalid.reason)),
-    }
-}
-
-fn tunnel(value: &str) -> Result<Tunnel, String> {
-    match (value, value.parse::<NonZeroU16>()) {
-        ("none", _) => Ok(Tunnel::None),
-        (_, Ok(port)) => Ok(Tunnel::Port(port.get())),
-        _ => Err("a port number from 1 to 65535, or none".to_owned()),
-    }
-}
-
-fn weight(value: &str) -> Result<u32, String> {
-    let weight = value.parse().ok().filter(|weight| *weight <= 1000);
-    weight.ok_or_else(|| "a whole number from 0 to 1000".to_owned())
-}
-
-fn locality(value: &str) -> Result<Locality, String> {
-    let expected = "region, region/zone or region/zone/subzone";
-    // Empty text is a legal locality and means unknown, but nobody writes a key to say nothing.
-    if value.is_empty() { Err(expected.to_owned()) } else { parse(value, expected) }
-}
-
-/// A label's value: short and without control characters, since it becomes a metric's label.
-fn label(value: &str) -> Result<String, String> {
-    let legal = (1..=253).contains(&value.len()) && !value.chars().any(char::is_control);
-    legal.then(|| value.to_owned()).ok_or_else(|| "1 to 253 bytes without control characters".to_owned())
 }

@@ -81,6 +81,67 @@ fn every_value_ends_where_its_getter_finds_it() {
 }
 
 #[test]
+fn every_value_for_the_proxy_ends_in_its_field() {
+    let metadata = good(&[
+        ("namespace", "pay"),
+        ("inject", "false"),
+        ("capture", "false"),
+        ("upstreams", "api=9000, shop/db:pg=127.0.0.2:5432,shop/x:80=[::1]:9001"),
+        ("skip-inbound-ports", "1, 2,1"),
+        ("skip-outbound-ports", "65535"),
+        ("skip-outbound-cidrs", "0.0.0.0/0,10.1.2.3, fd00::/8"),
+        ("proxy-cpu", "0.25"),
+        ("proxy-memory", "64MiB"),
+        ("proxy-cpu-limit", "2"),
+        ("proxy-memory-limit", "128M"),
+        ("log-level", "warn,weft_proxy::mesh=trace"),
+        ("drain", "1500ms"),
+        ("hold", "false"),
+        ("inbound-plaintext", "strict"),
+        ("unknown", "refuse"),
+        ("status", "{}"),
+    ]);
+    let proxy = metadata.proxy();
+    assert_eq!((proxy.inject, proxy.capture, proxy.hold), (Some(false), Some(false), Some(false)));
+    let upstreams: Vec<_> =
+        proxy.upstreams.iter().map(|u| (u.service.as_str(), u.listen.to_string())).collect();
+    assert_eq!(
+        upstreams,
+        [
+            ("api", "127.0.0.1:9000".to_owned()),
+            ("db", "127.0.0.2:5432".to_owned()),
+            ("x", "[::1]:9001".to_owned())
+        ]
+    );
+    assert_eq!(proxy.upstreams[0].namespace, None);
+    assert_eq!(proxy.upstreams[1].port, Some("pg".parse().unwrap()));
+    assert_eq!(Vec::from_iter(&proxy.skip_inbound_ports), [&1, &2]);
+    assert_eq!(Vec::from_iter(&proxy.skip_outbound_ports), [&65535]);
+    let cidrs: Vec<_> = proxy.skip_outbound_cidrs.iter().map(ToString::to_string).collect();
+    assert_eq!(cidrs, ["0.0.0.0/0", "10.1.2.3/32", "fd00::/8"]);
+    let resources = (proxy.cpu, proxy.memory, proxy.cpu_limit, proxy.memory_limit);
+    let expected = (Some(Cpu(250)), Some(Memory(64 << 20)), Some(Cpu(2000)), Some(Memory(128_000_000)));
+    assert_eq!(resources, expected);
+    assert_eq!(proxy.log_level.as_deref(), Some("warn,weft_proxy::mesh=trace"));
+    assert_eq!(proxy.drain, Some(std::time::Duration::from_millis(1500)));
+    assert_eq!(proxy.inbound_plaintext, Some(InboundPlaintext::Strict));
+    assert_eq!(proxy.unknown, Some(UnknownDestination::Refuse));
+    assert!(proxy.injected);
+}
+
+#[test]
+fn quantities_are_written_as_kubernetes_does() {
+    for (cpu, written) in [("0.5", "500m"), ("2.000", "2"), ("1500m", "1500m")] {
+        assert_eq!(cpu.parse::<Cpu>().unwrap().to_string(), written);
+    }
+    for (memory, written) in
+        [("64MiB", "64Mi"), ("1024Mi", "1Gi"), ("100M", "100000000"), ("32768Ki", "32Mi")]
+    {
+        assert_eq!(memory.parse::<Memory>().unwrap().to_string(), written);
+    }
+}
+
+#[test]
 fn nothing_written_leaves_everything_to_the_adapter() {
     let metadata = good(&[]);
     assert_eq!(metadata.protocol_for(None), None);
@@ -141,10 +202,63 @@ fn bad_values_are_errors_that_say_what_is_expected() {
         ("app", "", "1 to 253 bytes without control characters"),
         ("port", "", "a port name, but it is empty"),
     ] {
-        let problem = only_problem(KeySyntax::Bare, key, value);
-        assert_eq!((problem.severity, problem.key.as_str()), (Severity::Error, key));
-        assert!(problem.expected.starts_with(expected), "{problem}");
+        assert_refused(key, value, expected);
     }
+}
+
+#[test]
+fn bad_values_for_the_proxy_are_errors_that_say_what_is_expected() {
+    let upstreams = "[NAMESPACE/]SERVICE[:PORT]=[127.0.0.1:]PORT with commas between several, but";
+    for (value, but) in [
+        ("", "\"\" has no ="),
+        ("api=0", "\"api=0\" has no address"),
+        ("a=1,api=0.0.0.0:2", "\"api=0.0.0.0:2\" does not listen on loopback"),
+        ("a/b/c=1", "\"a/b/c=1\" is not one"),
+    ] {
+        assert_refused("upstreams", value, &format!("{upstreams} {but}"));
+    }
+    assert_refused(
+        "upstreams",
+        "a=1,b=127.0.0.1:1",
+        "each service at an address of its own, but 127.0.0.1:1 is",
+    );
+    for (key, value, one) in [("skip-inbound-ports", "80,", ""), ("skip-outbound-ports", "80-90", "80-90")] {
+        let ports = "port numbers from 1 to 65535 with commas between them, but one is";
+        assert_refused(key, value, &format!("{ports} {one:?}"));
+    }
+    for (value, but) in [
+        ("10.0.0.1/8", "has bits set behind its length"),
+        ("10.0.0.0/33", "has no such length"),
+        ("fd00::1/0", "has bits set behind its length"),
+        ("host/8", "has no IP address"),
+    ] {
+        let cidrs = "a range of addresses as 10.0.0.0/8 or fd00::/8, but";
+        assert_refused("skip-outbound-cidrs", value, &format!("{cidrs} {value:?} {but}"));
+    }
+    for (key, value, expected) in [
+        ("inject", "yes", "true or false"),
+        ("capture", "TRUE", "true or false"),
+        ("hold", "", "true or false"),
+        ("proxy-cpu", "0", "processors as 100m, 0.5 or 2, from 1m to 256, but it is \"0\""),
+        ("proxy-cpu", "+1", "processors as 100m"),
+        ("proxy-cpu-limit", "0.0001", "processors as 100m"),
+        ("proxy-memory", "64", "a size as 64Mi or 1Gi, at least 32Mi, but it is \"64\""),
+        ("proxy-memory-limit", "31Mi", "a size as 64Mi or 1Gi, at least 32Mi"),
+        ("log-level", "verbose", "off, error, warn, info, debug or trace"),
+        ("log-level", "info,a b=debug", "off, error, warn, info, debug or trace"),
+        ("drain", "30", "a duration as 500ms, 30s or 5m, from 1s to 1h"),
+        ("drain", "2h", "a duration as 500ms"),
+        ("inbound-plaintext", "on", "permissive or strict"),
+        ("unknown", "drop", "pass or refuse"),
+    ] {
+        assert_refused(key, value, expected);
+    }
+}
+
+fn assert_refused(key: &str, value: &str, expected: &str) {
+    let problem = only_problem(KeySyntax::Bare, key, value);
+    assert_eq!((problem.severity, problem.key.as_str()), (Severity::Error, key));
+    assert!(problem.expected.starts_with(expected), "{problem}");
 }
 
 #[test]
