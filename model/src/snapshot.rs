@@ -64,6 +64,11 @@ impl Snapshot {
         self.workloads.len()
     }
 
+    /// How many addresses somebody has.
+    pub fn address_count(&self) -> usize {
+        self.addresses.len()
+    }
+
     /// How many workloads one service has.
     pub fn member_count(&self, service: &ServiceKey) -> usize {
         self.members.get(service).map_or(0, OrdMap::len)

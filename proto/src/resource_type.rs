@@ -1,7 +1,7 @@
 //! The resource types of the mesh and their type URLs.
 //!
 //! The order is the order on a stream: roots before the endpoints they verify, endpoints before the service that
-//! makes them reachable.
+//! makes them reachable. An address names a service or carries its workloads, so it comes last.
 
 use std::fmt;
 
@@ -14,11 +14,13 @@ pub enum ResourceType {
     Workload,
     /// `weft.mesh.v1.Service`, by `namespace/name`.
     Service,
+    /// `weft.mesh.v1.Address`, by `network/address`.
+    Address,
 }
 
 impl ResourceType {
     /// Every type, in the order of a stream.
-    pub const ALL: [Self; 3] = [Self::TrustBundle, Self::Workload, Self::Service];
+    pub const ALL: [Self; 4] = [Self::TrustBundle, Self::Workload, Self::Service, Self::Address];
 
     /// The type's URL.
     pub fn url(self) -> &'static str {
@@ -26,6 +28,7 @@ impl ResourceType {
             Self::TrustBundle => "type.googleapis.com/weft.mesh.v1.TrustBundle",
             Self::Workload => "type.googleapis.com/weft.mesh.v1.Workload",
             Self::Service => "type.googleapis.com/weft.mesh.v1.Service",
+            Self::Address => "type.googleapis.com/weft.mesh.v1.Address",
         }
     }
 
@@ -40,6 +43,7 @@ impl ResourceType {
             Self::TrustBundle => "TrustBundle",
             Self::Workload => "Workload",
             Self::Service => "Service",
+            Self::Address => "Address",
         }
     }
 }

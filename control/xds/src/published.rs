@@ -7,10 +7,11 @@
 //! After a start some registries may not have been heard yet. What is missing may then be theirs, and is *undecided*: it
 //! is neither removed nor called absent until everything was heard ([`Published::all_heard`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdSet, Vector};
-use weft_model::{Changes, Revision, Snapshot};
+use weft_model::{Changes, NetworkAddress, Revision, Snapshot};
 use weft_proto::{ResourceType, TrustBundle};
 
 use crate::resource_set::ResourceSet;
@@ -24,6 +25,8 @@ pub struct Changed {
     pub workloads: Vec<ChangedWorkload>,
     /// Trust bundles that are new, changed or gone.
     pub bundles: Vec<Arc<str>>,
+    /// Addresses of services and workloads that changed: whose they are may be different now.
+    pub addresses: BTreeSet<NetworkAddress>,
 }
 
 /// A changed workload, and every service whose callers it concerns.
@@ -42,7 +45,7 @@ impl Changed {
     }
 
     fn len(&self) -> usize {
-        self.services.len() + self.workloads.len() + self.bundles.len()
+        self.services.len() + self.workloads.len() + self.bundles.len() + self.addresses.len()
     }
 }
 
@@ -103,6 +106,7 @@ impl Published {
             ResourceType::TrustBundle => false,
             ResourceType::Service => self.resources.service(name).is_none(),
             ResourceType::Workload => !unheard.withdrawn.contains(name),
+            ResourceType::Address => self.resources.address(name).is_none(),
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Persistent maps: the next set shares all that did not change with this one, and making it costs what changed.
 //! A change that is not visible on the wire (provenance, a private label) keeps the resource and is no change.
+//! Addresses are encoded when somebody asks: few are asked for of the many that there are.
 
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use weft_model::{Changes, InstanceId, ServiceKey, Snapshot};
+use weft_model::{Changes, InstanceId, NetworkAddress, ServiceKey, Snapshot};
 use weft_proto::mesh::v1 as wire;
-use weft_proto::{ResourceType, TrustBundle};
+use weft_proto::{Address, ResourceType, TrustBundle};
 
 use crate::published::{Changed, ChangedWorkload};
 use crate::resource::Resource;
@@ -21,6 +22,8 @@ pub struct ResourceSet {
     // Names of workloads by service; no empty set.
     members: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
     bundles: OrdMap<Arc<str>, Arc<Resource>>,
+    // What addresses are looked up in.
+    snapshot: Snapshot,
 }
 
 /// A workload's resource, and the services that it is a member of.
@@ -43,11 +46,19 @@ impl ResourceSet {
         let mut changed = Changed::default();
         for key in &changes.services {
             changed.services.extend(next.set_service(key, snapshot));
+            let virtual_addresses =
+                |of: &Snapshot| of.service(key).map(|service| service.addresses.clone()).unwrap_or_default();
+            let (before, after) = (virtual_addresses(&self.snapshot), virtual_addresses(snapshot));
+            changed.addresses.extend(before.symmetric_difference(&after).cloned());
         }
         for id in &changes.workloads {
-            changed.workloads.extend(next.set_workload(id, snapshot));
+            let Some(workload) = next.set_workload(id, snapshot) else { continue };
+            changed.workloads.push(workload);
+            let either = [&self.snapshot, snapshot].into_iter().filter_map(|of| of.workload(id));
+            changed.addresses.extend(either.flat_map(|workload| workload.network_addresses()));
         }
         changed.bundles = next.set_bundles(bundles);
+        next.snapshot = snapshot.clone();
         (next, changed)
     }
 
@@ -64,6 +75,14 @@ impl ResourceSet {
     /// A trust bundle's resource.
     pub fn bundle(&self, name: &str) -> Option<&Arc<Resource>> {
         self.bundles.get(name)
+    }
+
+    /// An address's resource: whose it is.
+    pub fn address(&self, name: &str) -> Option<Arc<Resource>> {
+        let address: NetworkAddress = name.parse().ok()?;
+        let owner = self.snapshot.owner(&address)?;
+        let message = wire::Address::from(&Address { address, owner });
+        Some(Arc::new(Resource::new(name.into(), &message)))
     }
 
     /// The names of the services that a workload is a member of.
@@ -87,6 +106,7 @@ impl ResourceSet {
             ResourceType::TrustBundle => self.bundles.len(),
             ResourceType::Workload => self.workloads.len(),
             ResourceType::Service => self.services.len(),
+            ResourceType::Address => self.snapshot.address_count(),
         }
     }
 

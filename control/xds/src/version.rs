@@ -121,6 +121,16 @@ impl Meaning for wire::Service {
     }
 }
 
+impl Meaning for wire::Address {
+    fn tell(&self, hash: &mut MeaningHash) {
+        hash.text("Address");
+        hash.text(&self.network);
+        hash.bytes(&self.ip);
+        hash.text(&self.service);
+        hash.list(&self.workloads, |hash, workload| workload.tell(hash));
+    }
+}
+
 impl Meaning for wire::TrustBundle {
     fn tell(&self, hash: &mut MeaningHash) {
         hash.text("TrustBundle");

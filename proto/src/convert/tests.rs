@@ -215,7 +215,8 @@ proptest! {
         let name = wire::Service::decode(bytes.clone()).map(|s| format!("{}/{}", s.namespace, s.name));
         let _ = service(&name.unwrap_or_default(), bytes.clone());
         let name = wire::TrustBundle::decode(bytes.clone()).map(|b| b.trust_domain).unwrap_or_default();
-        let _ = trust_bundle(&name, bytes);
+        let _ = trust_bundle(&name, bytes.clone());
+        let _ = crate::address("default/10.0.0.1", bytes);
     }
 
     #[test]

@@ -56,10 +56,10 @@ impl From<&Workload> for wire::Workload {
 /// # Errors
 /// On anything that is not understood in full.
 pub fn workload(name: &str, encoded: Bytes) -> Result<Workload, InvalidResource> {
-    read(name, message(name, encoded)?).map_err(|invalid| invalid.of(name))
+    read_workload(name, message(name, encoded)?).map_err(|invalid| invalid.of(name))
 }
 
-fn read(name: &str, wire: wire::Workload) -> Result<Workload, InvalidField> {
+pub(super) fn read_workload(name: &str, wire: wire::Workload) -> Result<Workload, InvalidField> {
     same_name("id", name, &wire.id)?;
     let network = match wire.network.as_str() {
         "" => Network::default_network(),
@@ -110,27 +110,34 @@ fn memberships(
 fn addresses(addresses: &[Bytes]) -> Result<Vec<IpAddr>, InvalidField> {
     let mut read: Vec<IpAddr> = Vec::with_capacity(addresses.len());
     for (i, octets) in addresses.iter().enumerate() {
-        let fail = |reason: String| Err(InvalidField::new(format!("addresses[{i}]"), reason));
-        let address = if let Ok(v4) = <[u8; 4]>::try_from(octets.as_ref()) {
-            IpAddr::from(v4)
-        } else if let Ok(v6) = <[u8; 16]>::try_from(octets.as_ref()) {
-            IpAddr::from(v6)
-        } else {
-            return fail(format!("it has {} bytes; an address has 4 or 16", octets.len()));
-        };
-        // A connection to 0.0.0.0 or :: reaches the caller's own host.
-        if address.is_unspecified() || address.is_multicast() {
-            return fail(format!("{address} is not the address of one host"));
-        }
+        let path = format!("addresses[{i}]");
+        let address = one_address(&path, octets)?;
         if read.contains(&address) {
-            return fail(format!("{address} is there twice"));
+            return Err(InvalidField::new(path, format!("{address} is there twice")));
         }
         read.push(address);
     }
     Ok(read)
 }
 
-fn octets(address: IpAddr) -> Bytes {
+/// The address of one host.
+pub(super) fn one_address(path: &str, octets: &[u8]) -> Result<IpAddr, InvalidField> {
+    let address = if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        IpAddr::from(v4)
+    } else if let Ok(v6) = <[u8; 16]>::try_from(octets) {
+        IpAddr::from(v6)
+    } else {
+        let reason = format!("it has {} bytes; an address has 4 or 16", octets.len());
+        return Err(InvalidField::new(path, reason));
+    };
+    // A connection to 0.0.0.0 or :: reaches the caller's own host.
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(InvalidField::new(path, format!("{address} is not the address of one host")));
+    }
+    Ok(address)
+}
+
+pub(super) fn octets(address: IpAddr) -> Bytes {
     match address {
         IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
         IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),

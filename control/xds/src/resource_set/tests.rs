@@ -123,7 +123,12 @@ fn a_bundle_that_is_not_listed_any_more_is_gone() {
 #[test]
 fn a_declared_service_without_workloads_is_a_resource() {
     let mut world = World::new();
-    let service = Service { key: "api".parse().unwrap(), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
+    let service = Service {
+        key: "api".parse().unwrap(),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+    };
     world.apply(RegistryEvent::Upsert(vec![Entry::Service(service)]));
     assert!(world.set.service("default/api").is_some());
     assert_eq!(world.set.count(ResourceType::Workload), 0);

@@ -1,6 +1,6 @@
 //! One client's stream: what it asked for, what it holds, what to send next. Sans-IO.
 //!
-//! The three types are independent subscriptions (D1 of the delta protocol's rules in `docs/xds.md`); what ties them
+//! The types are independent subscriptions (D1 of the delta protocol's rules in `docs/xds.md`); what ties them
 //! together is the order in which they are sent, and that a service waits for its workloads. The server calls
 //! [`Stream::on_request`] and [`Stream::on_published`] and sends what they return; nothing is ever queued here, a newer
 //! publication replaces the one that waits. What a publication leaves undecided is set aside by name, and said as soon
@@ -54,6 +54,7 @@ pub struct Stream {
     bundles: Subscription,
     workloads: Subscription,
     services: Subscription,
+    addresses: Subscription,
     // The publication that was looked at last, and its revision.
     sequence: u64,
     revision: u64,
@@ -69,6 +70,7 @@ impl Stream {
             bundles: Subscription::new(ResourceType::TrustBundle),
             workloads: Subscription::new(ResourceType::Workload),
             services: Subscription::new(ResourceType::Service),
+            addresses: Subscription::new(ResourceType::Address),
             sequence: 0,
             revision: 0,
             nonces: 0,
@@ -99,6 +101,7 @@ impl Stream {
             Some(ResourceType::TrustBundle) => &mut self.bundles,
             Some(ResourceType::Workload) => &mut self.workloads,
             Some(ResourceType::Service) => &mut self.services,
+            Some(ResourceType::Address) => &mut self.addresses,
             None if request.type_url.is_empty() => return Err(StreamError::EmptyTypeUrl),
             None => return Err(StreamError::UnknownType(error::cut(&request.type_url))),
         };
@@ -119,12 +122,12 @@ impl Stream {
 
     /// Whether the client has everything that concerns it and is known here.
     pub fn in_sync(&self) -> bool {
-        [&self.bundles, &self.workloads, &self.services].into_iter().all(Subscription::in_sync)
+        self.subscriptions().into_iter().all(Subscription::in_sync)
     }
 
     /// What an operator wants to know of this stream.
     pub fn status(&self) -> StreamStatus {
-        let types = [&self.bundles, &self.workloads, &self.services].map(Subscription::status);
+        let types = self.subscriptions().map(Subscription::status);
         StreamStatus {
             node: self.node.as_ref().map(|(id, _)| id.to_string()),
             user_agent: self.node.as_ref().map(|(_, agent)| agent.clone()),
@@ -145,8 +148,13 @@ impl Stream {
             ResourceType::TrustBundle => &self.bundles,
             ResourceType::Workload => &self.workloads,
             ResourceType::Service => &self.services,
+            ResourceType::Address => &self.addresses,
         }
         .has_acknowledged(name, version)
+    }
+
+    fn subscriptions(&self) -> [&Subscription; 4] {
+        [&self.bundles, &self.workloads, &self.services, &self.addresses]
     }
 
     /// Only the first request must carry the node (D2).
@@ -160,7 +168,7 @@ impl Stream {
 
     /// Marks what changed since the last call for a look.
     fn catch_up(&mut self, published: &Published) {
-        let subscriptions = [&mut self.bundles, &mut self.workloads, &mut self.services];
+        let subscriptions = [&mut self.bundles, &mut self.workloads, &mut self.services, &mut self.addresses];
         match published.since(self.sequence) {
             Some(log) => {
                 let changes: Vec<_> = log.collect();
@@ -175,7 +183,7 @@ impl Stream {
             }
         }
         if published.is_complete() {
-            for subscription in [&mut self.workloads, &mut self.services] {
+            for subscription in [&mut self.workloads, &mut self.services, &mut self.addresses] {
                 subscription.decide_the_undecided();
             }
         }
@@ -185,7 +193,7 @@ impl Stream {
 
     /// Roots before the endpoints that they verify, endpoints before the service that makes them reachable.
     fn flush(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
-        let Self { bundles, workloads, services, nonces, settings, .. } = self;
+        let Self { bundles, workloads, services, addresses, nonces, settings, .. } = self;
         let mut nonce = || {
             *nonces += 1;
             nonces.to_string()
@@ -197,6 +205,7 @@ impl Stream {
         // Sent before on the same stream is applied before, so what waits for an ACK holds nothing back.
         let unlisted = |service: &str| workloads.owes_members_of(service, &published.resources);
         responses.extend(services.next_response(published, limit, &mut nonce, unlisted));
+        responses.extend(addresses.next_response(published, limit, &mut nonce, |_| false));
         responses
     }
 }

@@ -88,9 +88,9 @@ impl Subscription {
         Some(response)
     }
 
-    fn decide<'a>(&mut self, name: &Arc<str>, cause: Cause, published: &'a Published) -> Verdict<'a> {
+    fn decide(&mut self, name: &Arc<str>, cause: Cause, published: &Published) -> Verdict {
         let current = self.current(name, &published.resources);
-        let now = current.map_or(Known::Absent, |resource| Known::Version(resource.version));
+        let now = current.as_ref().map_or(Known::Absent, |resource| Known::Version(resource.version));
         let known = self.known.get(name).copied();
         let asked = cause == Cause::Asked;
         if known == Some(now) && !asked {
@@ -131,15 +131,18 @@ impl Subscription {
     }
 
     /// The resource of a name as this client may see it now.
-    pub(super) fn current<'a>(&self, name: &str, resources: &'a ResourceSet) -> Option<&'a Arc<Resource>> {
+    pub(super) fn current(&self, name: &str, resources: &ResourceSet) -> Option<Arc<Resource>> {
         match self.kind {
-            ResourceType::TrustBundle if self.wildcard || self.names.contains(name) => resources.bundle(name),
-            ResourceType::TrustBundle => None,
-            ResourceType::Service if self.names.contains(name) => resources.service(name),
-            ResourceType::Service => None,
+            ResourceType::TrustBundle if self.wildcard || self.names.contains(name) => {
+                resources.bundle(name).cloned()
+            }
+            ResourceType::Service if self.names.contains(name) => resources.service(name).cloned(),
+            ResourceType::Address if self.names.contains(name) => resources.address(name),
+            ResourceType::TrustBundle | ResourceType::Service | ResourceType::Address => None,
             ResourceType::Workload => {
                 let listed = |service: &Arc<str>| self.names.contains(service);
-                resources.workload(name).filter(|_| resources.services_of(name).iter().any(listed))
+                let seen = resources.services_of(name).iter().any(listed);
+                resources.workload(name).filter(|_| seen).cloned()
             }
         }
     }
@@ -179,10 +182,10 @@ impl Subscription {
 const LOOKED_AT: usize = 10_000;
 
 /// What to say of a name.
-enum Verdict<'a> {
+enum Verdict {
     Nothing,
     /// It may be in a registry that was not heard yet.
     Undecided,
-    Send(&'a Arc<Resource>),
+    Send(Arc<Resource>),
     Remove,
 }

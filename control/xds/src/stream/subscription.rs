@@ -193,7 +193,7 @@ impl Subscription {
         match self.kind {
             // Still covered by `*`: the one unsubscription that is answered (D9).
             ResourceType::TrustBundle if self.wildcard => self.mark(&name, Cause::Asked),
-            ResourceType::TrustBundle | ResourceType::Service => self.forget(&name),
+            ResourceType::TrustBundle | ResourceType::Service | ResourceType::Address => self.forget(&name),
             // Its workloads may be in other listings: they are looked at once all names are known.
             ResourceType::Workload => {}
         }
@@ -259,6 +259,15 @@ impl Subscription {
         let names = match self.kind {
             ResourceType::TrustBundle => &changed.bundles,
             ResourceType::Service => &changed.services,
+            ResourceType::Address if self.names.is_empty() => return,
+            ResourceType::Address => {
+                for address in &changed.addresses {
+                    if let Some(name) = self.names.get(address.to_string().as_str()).cloned() {
+                        self.mark(&name, Cause::Changed);
+                    }
+                }
+                return;
+            }
             ResourceType::Workload => {
                 for workload in &changed.workloads {
                     let listed = workload.services.iter().any(|service| self.names.contains(service));
@@ -283,7 +292,7 @@ impl Subscription {
             ResourceType::Workload => {
                 names.extend(self.names.iter().flat_map(|name| resources.members(name)).cloned());
             }
-            ResourceType::Service => names.extend(self.names.iter().cloned()),
+            ResourceType::Service | ResourceType::Address => names.extend(self.names.iter().cloned()),
             ResourceType::TrustBundle => {
                 names.extend(self.names.iter().cloned());
                 if self.wildcard {

@@ -160,6 +160,7 @@ impl World {
             Type::TrustBundle => resources.bundle(name),
             Type::Workload => resources.workload(name),
             Type::Service => resources.service(name),
+            Type::Address => return resources.address(name).unwrap().version.to_string(),
         };
         resource.unwrap().version.to_string()
     }

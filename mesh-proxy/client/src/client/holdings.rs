@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weft_model::{InstanceId, Service, ServiceKey, TrustDomain, Workload};
+use weft_model::{InstanceId, NetworkAddress, Service, ServiceKey, TrustDomain, Workload};
 use weft_proto::discovery::{Any, Resource};
 use weft_proto::{InvalidResource, ResourceType, TrustBundle};
 
+use super::addresses::Addresses;
 use super::response::invalid;
 use super::{Members, Update};
 
@@ -22,6 +23,7 @@ pub(super) struct Holdings {
     // Of each held workload all services, also those that nobody wants yet; no empty inner map.
     members: BTreeMap<ServiceKey, Members>,
     bundles: BTreeMap<TrustDomain, Held<TrustBundle>>,
+    addresses: Addresses,
 }
 
 /// What is known of a wanted service.
@@ -37,10 +39,10 @@ enum Wanted {
 
 /// A resource: as it came, and as it was read.
 #[derive(Debug)]
-struct Held<T> {
-    version: String,
-    encoded: Bytes,
-    value: T,
+pub(super) struct Held<T> {
+    pub(super) version: String,
+    pub(super) encoded: Bytes,
+    pub(super) value: T,
 }
 
 /// What a response changed.
@@ -48,6 +50,7 @@ struct Held<T> {
 pub(super) struct Touched {
     pub(super) services: BTreeSet<ServiceKey>,
     pub(super) bundles: bool,
+    pub(super) addresses: BTreeSet<NetworkAddress>,
 }
 
 impl Holdings {
@@ -69,6 +72,20 @@ impl Holdings {
             }
         }
         was_wanted
+    }
+
+    /// Returns whether it is new.
+    pub(super) fn want_address(&mut self, address: NetworkAddress) -> bool {
+        self.addresses.want(address)
+    }
+
+    /// Returns whether it was wanted.
+    pub(super) fn forget_address(&mut self, address: &NetworkAddress) -> bool {
+        self.addresses.forget(address)
+    }
+
+    pub(super) fn wanted_addresses(&self) -> impl Iterator<Item = &NetworkAddress> {
+        self.addresses.wanted()
     }
 
     pub(super) fn wanted(&self) -> impl Iterator<Item = &ServiceKey> {
@@ -109,6 +126,7 @@ impl Holdings {
                 let value = Arc::new(weft_proto::workload(&name, encoded.clone())?);
                 self.put_workload(Held { version, encoded, value }, touched);
             }
+            ResourceType::Address => touched.addresses.extend(self.addresses.put(&name, version, encoded)?),
         }
         Ok(())
     }
@@ -154,6 +172,7 @@ impl Holdings {
     /// A name that is not held is no news.
     pub(super) fn remove(&mut self, kind: ResourceType, name: &str, touched: &mut Touched) {
         match kind {
+            ResourceType::Address => touched.addresses.extend(self.addresses.remove(name)),
             ResourceType::TrustBundle => {
                 if let Ok(domain) = name.parse::<TrustDomain>() {
                     touched.bundles |= self.bundles.remove(&domain).is_some();
@@ -210,6 +229,11 @@ impl Holdings {
         }
     }
 
+    /// What the proxy is told of an address.
+    pub(super) fn address_update(&self, address: &NetworkAddress) -> Option<Update> {
+        self.addresses.update(address)
+    }
+
     pub(super) fn bundles(&self) -> Vec<TrustBundle> {
         self.bundles.values().map(|held| held.value.clone()).collect()
     }
@@ -226,6 +250,7 @@ impl Holdings {
 
     fn held(&self, kind: ResourceType) -> Box<dyn Iterator<Item = Resource> + '_> {
         match kind {
+            ResourceType::Address => Box::new(self.addresses.held()),
             ResourceType::TrustBundle => {
                 Box::new(self.bundles.iter().map(move |(domain, held)| held.to_wire(kind, domain.as_str())))
             }
@@ -243,7 +268,7 @@ impl Holdings {
 }
 
 impl<T> Held<T> {
-    fn to_wire(&self, kind: ResourceType, name: &str) -> Resource {
+    pub(super) fn to_wire(&self, kind: ResourceType, name: &str) -> Resource {
         Resource {
             name: name.to_owned(),
             version: self.version.clone(),

@@ -3,6 +3,7 @@
 //! A resource that can't be understood is refused alone, with the path of the field; its last good state stays and the
 //! rest of the response is used. Updates are per service and whole: nobody behind this has to put pieces together.
 
+mod addresses;
 mod holdings;
 mod request;
 mod response;
@@ -12,9 +13,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use weft_model::{InstanceId, Service, ServiceKey, Workload};
+use weft_model::{InstanceId, NetworkAddress, Service, ServiceKey, Workload};
 use weft_proto::discovery::{DeltaDiscoveryRequest, Node, Resource};
-use weft_proto::{InvalidResource, ResourceType, TrustBundle};
+use weft_proto::{Address, InvalidResource, ResourceType, TrustBundle};
 
 use holdings::Holdings;
 
@@ -34,6 +35,10 @@ pub enum Update {
     },
     /// There is no service of this name, now. It stays subscribed to.
     ServiceAbsent(ServiceKey),
+    /// Somebody has this address.
+    AddressOwned(Arc<Address>),
+    /// Nobody that is known has this address, now. It stays subscribed to.
+    AddressFree(NetworkAddress),
     /// All trust bundles that there are.
     Bundles(Vec<TrustBundle>),
 }
@@ -41,7 +46,7 @@ pub enum Update {
 /// What came of a response.
 #[derive(Debug)]
 pub struct Applied {
-    /// What changed, one update a service.
+    /// What changed, one update a service or address.
     pub updates: Vec<Update>,
     /// What was refused; the server learns it from `request`.
     pub refused: Vec<InvalidResource>,
@@ -92,22 +97,47 @@ impl Client {
             .into()
     }
 
+    /// Wants to know whose an address is.
+    pub fn subscribe_address(&mut self, address: NetworkAddress) -> Vec<DeltaDiscoveryRequest> {
+        let name = address.to_string();
+        if !self.holdings.want_address(address) || !self.connected {
+            return Vec::new();
+        }
+        vec![request::subscribe(ResourceType::Address, vec![name])]
+    }
+
+    /// Wants to know it no more.
+    pub fn unsubscribe_address(&mut self, address: &NetworkAddress) -> Vec<DeltaDiscoveryRequest> {
+        if !self.holdings.forget_address(address) || !self.connected {
+            return Vec::new();
+        }
+        vec![request::unsubscribe(ResourceType::Address, vec![address.to_string()])]
+    }
+
     /// The requests that open a stream: everything that is wanted, and the versions of what is held.
     pub fn on_connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
         self.connected = true;
         let services: Vec<String> = self.holdings.wanted().map(ServiceKey::to_string).collect();
+        let addresses: Vec<String> =
+            self.holdings.wanted_addresses().map(NetworkAddress::to_string).collect();
         let names = |kind| match kind {
             ResourceType::TrustBundle => vec!["*".to_owned()],
             ResourceType::Workload | ResourceType::Service => services.clone(),
+            ResourceType::Address => addresses.clone(),
         };
-        let mut requests = ResourceType::ALL.map(|kind| DeltaDiscoveryRequest {
-            initial_resource_versions: self.holdings.versions(kind),
-            ..request::subscribe(kind, names(kind))
-        });
+        // An older control plane doesn't know addresses and ends the stream: only who captures asks for them.
+        let kinds = ResourceType::ALL.into_iter();
+        let asked = kinds.filter(|kind| *kind != ResourceType::Address || !addresses.is_empty());
+        let mut requests: Vec<DeltaDiscoveryRequest> = asked
+            .map(|kind| DeltaDiscoveryRequest {
+                initial_resource_versions: self.holdings.versions(kind),
+                ..request::subscribe(kind, names(kind))
+            })
+            .collect();
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node.clone());
         }
-        requests.into()
+        requests
     }
 
     /// The stream is gone. What is held stays.
@@ -120,7 +150,7 @@ impl Client {
         self.holdings.resources()
     }
 
-    /// Takes over what [`held`](Self::held) gave, in an earlier process. Its services are wanted from now on. What is
+    /// Takes over what [`held`](Self::held) gave, in an earlier process. Its services and addresses are wanted from now on. What is
     /// not understood is left out and returned.
     pub fn restore(&mut self, resources: Vec<Resource>) -> (Vec<Update>, Vec<InvalidResource>) {
         self.holdings.restore(resources)

@@ -62,10 +62,10 @@ impl Holdings {
                 refused.push(invalid(&resource.name, "it has a type that is not known".to_owned()));
                 continue;
             };
-            if kind == ResourceType::Service
-                && let Ok(key) = resource.name.parse()
-            {
-                self.want(key);
+            match kind {
+                ResourceType::Service => _ = resource.name.parse().map(|key| self.want(key)),
+                ResourceType::Address => _ = resource.name.parse().map(|address| self.want_address(address)),
+                ResourceType::TrustBundle | ResourceType::Workload => {}
             }
             refused.extend(self.put(kind, resource, &mut touched).err());
         }
@@ -74,7 +74,9 @@ impl Holdings {
 
     fn updates(&self, touched: &Touched) -> Vec<Update> {
         let bundles = touched.bundles.then(|| Update::Bundles(self.bundles()));
-        bundles.into_iter().chain(touched.services.iter().filter_map(|key| self.update(key))).collect()
+        let services = touched.services.iter().filter_map(|key| self.update(key));
+        let addresses = touched.addresses.iter().filter_map(|address| self.address_update(address));
+        bundles.into_iter().chain(services).chain(addresses).collect()
     }
 }
 

@@ -78,7 +78,7 @@ fn a_stream_opens_with_the_node_once_every_name_and_the_versions_held() {
     client.on_disconnected();
     let requests = client.on_connected();
     let urls: Vec<&str> = requests.iter().map(|request| request.type_url.as_str()).collect();
-    assert_eq!(urls, ResourceType::ALL.map(ResourceType::url));
+    assert_eq!(urls, ResourceType::ALL[..3].iter().map(|kind| kind.url()).collect::<Vec<_>>());
     assert_eq!(requests[0].resource_names_subscribe, ["*"]);
     assert_eq!(requests[0].node.as_ref().unwrap().user_agent_version, "0.1");
     assert!(requests[1].node.is_none() && requests[2].node.is_none());
@@ -242,4 +242,32 @@ fn what_was_held_is_restored_and_what_is_damaged_is_left_out() {
     };
     before.on_disconnected();
     assert_eq!(versions(after.on_connected()), versions(before.on_connected()));
+}
+
+#[test]
+fn whose_an_address_is_is_asked_only_where_somebody_wants_to_know_and_told_once() {
+    let mut client = client(&[]);
+    let address: weft_model::NetworkAddress = "default/10.96.0.7".parse().unwrap();
+    assert_eq!(client.subscribe_address(address.clone()).len(), 1);
+    assert!(client.subscribe_address(address.clone()).is_empty());
+    let message = wire::Address {
+        network: "default".to_owned(),
+        ip: vec![10, 96, 0, 7].into(),
+        service: "shop/api".to_owned(),
+        ..Default::default()
+    };
+    let owned = || resource(ResourceType::Address, "default/10.96.0.7", "v1", message.encode_to_vec());
+    let updates = give(&mut client, ResourceType::Address, vec![owned()], &[]);
+    let owner = weft_model::AddressOwner::Service(key("shop/api"));
+    assert!(matches!(&updates[..], [Update::AddressOwned(one)] if one.owner == owner), "{updates:?}");
+    assert_eq!(give(&mut client, ResourceType::Address, vec![owned()], &[]), []);
+    client.on_disconnected();
+    let last = client.on_connected().pop().unwrap();
+    assert_eq!(last.type_url, ResourceType::Address.url());
+    assert_eq!(last.initial_resource_versions["default/10.96.0.7"], "v1");
+    let free = [Update::AddressFree(address.clone())];
+    assert_eq!(give(&mut client, ResourceType::Address, vec![], &["default/10.96.0.7", "no address"]), free);
+    assert_eq!(give(&mut client, ResourceType::Address, vec![], &["default/10.96.0.7"]), []);
+    assert_eq!(client.unsubscribe_address(&address).len(), 1);
+    assert_eq!(give(&mut client, ResourceType::Address, vec![owned()], &[]), [], "it was given up");
 }

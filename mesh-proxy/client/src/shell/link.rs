@@ -132,6 +132,12 @@ impl<S: FnMut(Event)> Link<S> {
         match command {
             Some(Command::Subscribe(key)) => self.outgoing.extend(self.client.subscribe(key)),
             Some(Command::Unsubscribe(key)) => self.outgoing.extend(self.client.unsubscribe(&key)),
+            Some(Command::SubscribeAddress(address)) => {
+                self.outgoing.extend(self.client.subscribe_address(address));
+            }
+            Some(Command::UnsubscribeAddress(address)) => {
+                self.outgoing.extend(self.client.unsubscribe_address(&address));
+            }
             Some(Command::Held(reply)) => {
                 // Who asked may have gone.
                 let _ = reply.send(self.client.held());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use weft_model::ServiceKey;
+use weft_model::{NetworkAddress, ServiceKey};
 use weft_proto::discovery::Resource;
 
 use crate::client::{Client, Update};
@@ -39,6 +39,10 @@ pub enum Command {
     Subscribe(ServiceKey),
     /// Wants it no more. Updates that are already under way to the sink may still name it.
     Unsubscribe(ServiceKey),
+    /// Wants to know whose an address is; answered by updates, also that it is nobody's.
+    SubscribeAddress(NetworkAddress),
+    /// Wants to know it no more.
+    UnsubscribeAddress(NetworkAddress),
     /// Everything that is held, for [`Client::restore`] in the next process.
     Held(oneshot::Sender<Vec<Resource>>),
 }

@@ -5,75 +5,23 @@
 //! through two queues that are delivered in any interleaving, each in its own order, as on a connection.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod check;
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Catalog, Changes, Entry, EntryKey, Health, Network, RegistryEvent, RegistryId, Scope, Service,
-    ServiceKey, Tunnel, Workload,
+    Catalog, Changes, Entry, EntryKey, Health, Network, NetworkAddress, RegistryEvent, RegistryId, Scope,
+    Service, ServiceKey, Tunnel, Workload,
 };
 use weft_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
-use weft_proto::{ResourceType, TrustBundle};
-use weft_xds::{Published, Stream, StreamSettings, TypeStatus};
+use weft_proto::{Address, ResourceType, TrustBundle};
+use weft_xds::{Published, Stream, StreamSettings};
 use weft_xds_client::{Client, Members, Update};
 
-const SERVICES: usize = 4;
-const WORKLOADS: usize = 6;
-/// What has this weight is damaged on its way.
-const POISON: u32 = 3;
-
-#[derive(Debug, Clone)]
-enum Step {
-    SetWorkload {
-        n: usize,
-        services: Vec<usize>,
-        weight: u32,
-    },
-    RemoveWorkload(usize),
-    Declare(usize),
-    Undeclare(usize),
-    Bundle(u8),
-    Subscribe(usize),
-    Unsubscribe(usize),
-    ToServer(usize),
-    ToClient(usize),
-    /// The client refuses the next response as a whole, without detail.
-    RefuseWhole,
-    Reconnect {
-        restarted: bool,
-    },
-    /// Into a process that kept nothing, and does not hear [`silent`].
-    RestartUnheard,
-    /// The silent registry lists.
-    Listed,
-}
-
-/// Steps that lose and repeat nothing.
-fn calm_step() -> impl Strategy<Value = Step> {
-    let workload = (0..WORKLOADS, prop::collection::vec(0..SERVICES, 1..3), 0..POISON);
-    prop_oneof![
-        6 => workload.prop_map(|(n, services, weight)| Step::SetWorkload { n, services, weight }),
-        2 => (0..WORKLOADS).prop_map(Step::RemoveWorkload),
-        1 => (0..SERVICES).prop_map(Step::Declare),
-        1 => (0..SERVICES).prop_map(Step::Undeclare),
-        1 => (0..3_u8).prop_map(Step::Bundle),
-        3 => (0..SERVICES).prop_map(Step::Subscribe),
-        5 => (1..4_usize).prop_map(Step::ToServer),
-        5 => (1..4_usize).prop_map(Step::ToClient),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        24 => calm_step(),
-        3 => (0..SERVICES).prop_map(Step::Unsubscribe),
-        1 => (0..WORKLOADS).prop_map(|n| Step::SetWorkload { n, services: vec![0, 1], weight: POISON }),
-        1 => Just(Step::RefuseWhole),
-        1 => any::<bool>().prop_map(|restarted| Step::Reconnect { restarted }),
-        1 => Just(Step::RestartUnheard),
-        1 => Just(Step::Listed),
-    ]
-}
+use steps::{POISON, Step, calm_step, step};
 
 fn heard() -> RegistryId {
     "consul/dc1".parse().unwrap()
@@ -102,11 +50,13 @@ struct World {
     settings: StreamSettings,
     client: Client,
     wanted: BTreeSet<ServiceKey>,
+    wanted_addresses: BTreeSet<NetworkAddress>,
     to_server: VecDeque<DeltaDiscoveryRequest>,
     to_client: VecDeque<DeltaDiscoveryResponse>,
     refuse_whole: bool,
     /// What a proxy makes of the updates.
     services: BTreeMap<ServiceKey, Option<Members>>,
+    addresses: BTreeMap<NetworkAddress, Option<Arc<Address>>>,
     bundles: Option<Vec<TrustBundle>>,
     /// Per type and name: how often its resource changed, and how often one was sent.
     changed: HashMap<(ResourceType, String), usize>,
@@ -131,9 +81,11 @@ impl World {
             to_server: client.on_connected().into(),
             client,
             wanted: BTreeSet::new(),
+            wanted_addresses: BTreeSet::new(),
             to_client: VecDeque::new(),
             refuse_whole: false,
             services: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             bundles: None,
             changed: HashMap::new(),
             sent: HashMap::new(),
@@ -154,7 +106,8 @@ impl World {
                 self.publish(n, RegistryEvent::Remove(vec![key]));
             }
             Step::Declare(n) => {
-                let service = Service { key: key(n), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
+                let addresses = [address(n)].into();
+                let service = Service { addresses, ..Service::undeclared(key(n)) };
                 self.publish(n, RegistryEvent::Upsert(vec![Entry::Service(service)]));
             }
             Step::Undeclare(n) => self.publish(n, RegistryEvent::Remove(vec![EntryKey::Service(key(n))])),
@@ -170,6 +123,15 @@ impl World {
                 self.wanted.remove(&key(n));
                 self.services.remove(&key(n));
                 self.to_server.extend(self.client.unsubscribe(&key(n)));
+            }
+            Step::WantAddress(n) => {
+                self.wanted_addresses.insert(address(n));
+                self.to_server.extend(self.client.subscribe_address(address(n)));
+            }
+            Step::ForgetAddress(n) => {
+                self.wanted_addresses.remove(&address(n));
+                self.addresses.remove(&address(n));
+                self.to_server.extend(self.client.unsubscribe_address(&address(n)));
             }
             Step::ToServer(count) => (0..count).for_each(|_| self.serve_one()),
             Step::ToClient(count) => (0..count).for_each(|_| self.apply_one()),
@@ -201,6 +163,9 @@ impl World {
             for (kind, name) in workloads.chain(services).chain(bundles) {
                 *self.changed.entry((kind, name.to_string())).or_default() += 1;
                 self.changed_since_start.insert(name.to_string());
+            }
+            for address in &changed.addresses {
+                *self.changed.entry((ResourceType::Address, address.to_string())).or_default() += 1;
             }
         }
         let responses = self.stream.on_published(&self.published);
@@ -303,6 +268,14 @@ impl World {
                 assert!(self.wanted.contains(&key), "an update of an unwanted service");
                 self.services.insert(key, None);
             }
+            Update::AddressOwned(owned) => {
+                assert!(self.wanted_addresses.contains(&owned.address), "an update of an unwanted address");
+                self.addresses.insert(owned.address.clone(), Some(owned));
+            }
+            Update::AddressFree(address) => {
+                assert!(self.wanted_addresses.contains(&address), "an update of an unwanted address");
+                self.addresses.insert(address, None);
+            }
             Update::Bundles(bundles) => self.bundles = Some(bundles),
         }
     }
@@ -356,25 +329,6 @@ impl World {
         }
     }
 
-    /// A server that has not heard everything shows what it has heard.
-    fn check_heard(&self) {
-        let refused = self.refused(ResourceType::Workload);
-        for key in &self.wanted {
-            let name = key.to_string();
-            if self.published.resources.service(&name).is_none()
-                || self.refused(ResourceType::Service).contains(&name)
-            {
-                continue;
-            }
-            let held = self.services.get(key).and_then(Option::as_ref);
-            let held = held.unwrap_or_else(|| panic!("{name} was heard and not sent"));
-            for id in self.published.resources.members(&name).filter(|id| !refused.contains(id.as_ref())) {
-                let held = held.values().find(|workload| workload.id.as_str() == id.as_ref());
-                assert_eq!(held.map(|held| held.as_ref()), Some(&self.decoded(id)), "{id}");
-            }
-        }
-    }
-
     fn deliver(&mut self) {
         self.refuse_whole = false;
         for _ in 0..10_000 {
@@ -386,75 +340,22 @@ impl World {
         }
         panic!("the two never come to rest");
     }
-
-    fn refused(&self, kind: ResourceType) -> BTreeSet<String> {
-        let types = self.stream.status().types;
-        let status = types.into_iter().find(|status| status.kind == kind.as_str()).unwrap();
-        status.refused.into_iter().map(|refused| refused.name).collect()
-    }
-
-    /// Client state equals the server's view of its subscriptions.
-    fn check_converged(&self) {
-        let refused_workloads = self.refused(ResourceType::Workload);
-        let refused_services = self.refused(ResourceType::Service);
-        let status = self.stream.status();
-        let at_rest = |t: &TypeStatus| (t.waiting, t.undecided, t.in_flight_revision) == (0, 0, None);
-        assert!(status.types.iter().all(at_rest), "{status:?}");
-        assert_eq!(status.applied_revision, Some(self.published.revision.0));
-        for key in &self.wanted {
-            let name = key.to_string();
-            if refused_services.contains(&name) {
-                continue;
-            }
-            let expected: Option<Vec<Workload>> = self.published.resources.service(&name).map(|_| {
-                let members = self.published.resources.members(&name);
-                let members = members.filter(|id| !refused_workloads.contains(id.as_ref()));
-                members.map(|id| self.decoded(id)).collect()
-            });
-            let held = self.services.get(key).unwrap_or_else(|| panic!("{name} was never answered"));
-            let held: Option<Vec<Workload>> = held.as_ref().map(|workloads| {
-                let good = workloads.values().filter(|w| !refused_workloads.contains(w.id.as_str()));
-                good.map(|workload| workload.as_ref().clone()).collect()
-            });
-            assert_eq!(held, expected, "{name}");
-        }
-        if self.refused(ResourceType::TrustBundle).is_empty() {
-            assert_eq!(self.bundles.as_ref(), Some(&self.bundle()));
-        }
-        self.check_held(&refused_workloads);
-    }
-
-    /// Nothing is held that the server does not show, and each at the server's version.
-    fn check_held(&self, refused: &BTreeSet<String>) {
-        let resources = &self.published.resources;
-        let visible =
-            self.wanted.iter().flat_map(|key| resources.members(&key.to_string()).collect::<Vec<_>>());
-        let visible: BTreeMap<String, String> = visible
-            .filter(|id| !refused.contains(id.as_ref()))
-            .map(|id| (id.to_string(), resources.workload(id).unwrap().version.to_string()))
-            .collect();
-        let held = self.client.held().into_iter().filter(|resource| {
-            let kind = ResourceType::from_url(&resource.resource.as_ref().unwrap().type_url);
-            kind == Some(ResourceType::Workload) && !refused.contains(&resource.name)
-        });
-        let held: BTreeMap<String, String> = held.map(|resource| (resource.name, resource.version)).collect();
-        assert_eq!(held, visible);
-    }
-
-    fn decoded(&self, id: &str) -> Workload {
-        weft_proto::workload(id, self.published.resources.workload(id).unwrap().encoded.clone()).unwrap()
-    }
 }
 
 fn key(n: usize) -> ServiceKey {
     format!("default/s{n}").parse().unwrap()
 }
 
+/// Virtual addresses of the first services; the last one is only ever workloads'.
+fn address(n: usize) -> NetworkAddress {
+    format!("default/10.0.0.{}", n % steps::ADDRESSES + 1).parse().unwrap()
+}
+
 fn workload(n: usize, services: &[usize], weight: u32) -> Workload {
     Workload {
         id: format!("vm/{n}").parse().unwrap(),
         services: services.iter().map(|n| (key(*n), Vec::new())).collect(),
-        addresses: vec!["10.0.0.1".parse().unwrap()],
+        addresses: vec![address(n).ip],
         network: Network::default_network(),
         identity: None,
         tunnel: Tunnel::None,
