@@ -32,6 +32,6 @@ mod node;
 mod resource_type;
 mod secret;
 
-pub use convert::{Address, InvalidResource, address, TrustBundle, service, trust_bundle, workload};
+pub use convert::{Address, InvalidResource, TrustBundle, address, service, trust_bundle, workload};
 pub use node::{InvalidNodeId, NodeId};
 pub use resource_type::{RESOURCE_ERRORS_URL, ResourceType};

@@ -18,7 +18,7 @@ pub struct CaCounts {
 impl Default for CaCounts {
     fn default() -> Self {
         Self {
-            issued: Reasons::new(&["join_token", "consul", "renewal"]),
+            issued: Reasons::new(&["join_token", "consul", "kubernetes", "renewal"]),
             refused: Reasons::new(REFUSED),
             signing: Histogram::new(&BOUNDS),
         }
@@ -42,6 +42,14 @@ const REFUSED: &[&str] = &[
     "consul_nonce",
     "consul_leaf",
     "consul_signature",
+    "kubernetes_not_set_up",
+    "kubernetes_token",
+    "kubernetes_audience",
+    "kubernetes_unbound",
+    "kubernetes_pod_gone",
+    "kubernetes_pod_ending",
+    "kubernetes_node",
+    "kubernetes_account",
     "no_certificate",
     "certificate_over",
     "too_many",

@@ -1,7 +1,8 @@
 //! The certificate authority: a CSR and a proof of identity in, an SVID out.
 //!
-//! [`Authority`] holds the keys and signs; the attestors ([`JoinTokens`], [`ConsulAttestor`], the connection's own
-//! certificate) decide for whom; [`CaService`] is the gRPC face of both, over the connections of [`transport`].
+//! [`Authority`] holds the keys and signs; the attestors ([`JoinTokens`], [`ConsulAttestor`], [`KubernetesAttestor`], the
+//! connection's own certificate) decide for whom; [`CaService`] is the gRPC face of both, over the connections of
+//! [`transport`].
 //! A library, which `weft-control` embeds, and a binary, which serves the CA alone.
 //!
 //! Private keys never travel: the CSR contributes a public key and nothing else.
@@ -15,6 +16,7 @@ mod csr;
 mod flush;
 mod issuing;
 mod keys;
+mod kubernetes;
 mod limits;
 mod nonces;
 mod own;
@@ -23,6 +25,7 @@ mod service;
 pub mod settings;
 mod shares;
 mod state;
+mod token_reviews;
 mod tokens;
 pub mod transport;
 
@@ -34,6 +37,10 @@ pub use consul_id::{ConsulServiceId, NotAConsulService};
 pub use counts::CaCounts;
 pub use csr::{Csr, InvalidCsr};
 pub use issuing::{AuthorityError, IssueError, leaf_life};
+pub use kubernetes::{
+    KubernetesAttestor, KubernetesCluster, KubernetesRefusal, LivePod, ReviewedToken, TokenReview,
+    TokenReviewError, TokenReviewer,
+};
 pub use limits::{Buckets, LimitSettings, Rate, RateLimit};
 pub use own::keep_own_svid;
 pub use rotation::{Rotation, RotationPhase, RotationStep};

@@ -37,7 +37,13 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("listening on {}", settings.listen))?;
     let address = listener.local_addr()?;
     let source = SvidSource::new();
-    let parts = CaServiceParts { authority: Arc::clone(&authority), tokens, consul, limits: settings.limits };
+    let parts = CaServiceParts {
+        authority: Arc::clone(&authority),
+        tokens,
+        consul,
+        kubernetes: None,
+        limits: settings.limits,
+    };
     let stopped = stopped()?.shared();
     let connections = transport::Connections::new(settings.connections);
     let incoming = transport::incoming(listener, source.clone(), connections);

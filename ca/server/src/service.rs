@@ -22,6 +22,7 @@ use crate::consul::{ConsulAttestor, ConsulRefusal};
 use crate::counts::CaCounts;
 use crate::csr::{Csr, InvalidCsr};
 use crate::issuing::IssueError;
+use crate::kubernetes::{KubernetesAttestor, KubernetesRefusal};
 use crate::limits::{Buckets, LimitSettings};
 use crate::tokens::{JoinTokens, TokenRefusal};
 use crate::transport::PeerIdentity;
@@ -35,6 +36,8 @@ pub struct CaServiceParts {
     pub tokens: Arc<JoinTokens>,
     /// Attests Consul services, where a Consul is set up.
     pub consul: Option<Arc<ConsulAttestor>>,
+    /// Attests pods, where a Kubernetes is set up.
+    pub kubernetes: Option<Arc<KubernetesAttestor>>,
     /// How often one may ask.
     pub limits: LimitSettings,
 }
@@ -47,6 +50,7 @@ pub struct CaService {
     authority: Arc<Authority>,
     tokens: Arc<JoinTokens>,
     consul: Option<Arc<ConsulAttestor>>,
+    kubernetes: Option<Arc<KubernetesAttestor>>,
     addresses: Mutex<Buckets<IpAddr>>,
     // By address too: who stole an identity's key must not be able to keep its other instances from renewing.
     identities: Arc<Identities>,
@@ -56,10 +60,10 @@ pub struct CaService {
 impl CaService {
     /// A service of these parts.
     pub fn new(parts: CaServiceParts) -> Self {
-        let CaServiceParts { authority, tokens, consul, limits } = parts;
+        let CaServiceParts { authority, tokens, consul, kubernetes, limits } = parts;
         let addresses = Mutex::new(Buckets::new(limits.per_address));
         let identities = Arc::new(Mutex::new(Buckets::new(limits.per_identity)));
-        Self { authority, tokens, consul, addresses, identities, counts: Arc::default() }
+        Self { authority, tokens, consul, kubernetes, addresses, identities, counts: Arc::default() }
     }
 
     /// What it does is counted here.
@@ -82,6 +86,9 @@ impl CaService {
             Attestation::JoinToken(token) => self.by_token(token.token, &csr, peer.remote.ip()).await?,
             Attestation::ConsulLeaf(leaf) => {
                 within_rate(&self.identities, self.by_consul(leaf, &request.csr).await?, peer.remote.ip())?
+            }
+            Attestation::KubernetesToken(token) => {
+                within_rate(&self.identities, self.by_kubernetes(token).await?, peer.remote.ip())?
             }
             Attestation::Renewal(wire::Renewal {}) => {
                 within_rate(&self.identities, by_certificate(peer, SystemTime::now())?, peer.remote.ip())?
@@ -111,6 +118,11 @@ impl CaService {
         let consul = self.consul.as_ref().ok_or(Refusal::NoConsul)?;
         let chain: Vec<_> = leaf.chain.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
         Ok(consul.attest(&leaf.registry, &chain, &leaf.nonce, &leaf.signature, csr).await?)
+    }
+
+    async fn by_kubernetes(&self, token: wire::KubernetesToken) -> Result<SpiffeId, Refusal> {
+        let kubernetes = self.kubernetes.as_ref().ok_or(Refusal::NoKubernetes)?;
+        Ok(kubernetes.attest(&token.registry, &token.token).await?)
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &PeerIdentity) -> Status {
@@ -197,6 +209,10 @@ enum Refusal {
     Consul(#[from] ConsulRefusal),
     #[error("no Consul is set up for attestation")]
     NoConsul,
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesRefusal),
+    #[error("no Kubernetes is set up for attestation")]
+    NoKubernetes,
     #[error("a renewal over a connection without a client certificate")]
     NoCertificate,
     #[error("a renewal over a connection whose certificate of {0} is over")]
@@ -248,6 +264,8 @@ impl Refusal {
             Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => "reserved_id",
             Self::Token(TokenRefusal::Store(_)) | Self::Consul(ConsulRefusal::Roots(_)) => "unavailable",
             Self::Consul(_) => "consul_leaf",
+            Self::NoKubernetes => "kubernetes_not_set_up",
+            Self::Kubernetes(refusal) => refusal.reason(),
             Self::Issue(_) | Self::Stopped => "unavailable",
         }
     }
@@ -262,14 +280,18 @@ impl Refusal {
             Self::NoAttestation => Status::invalid_argument("an attestation is needed"),
             Self::TooMany => Status::resource_exhausted("too many requests"),
             Self::NoConsul => Status::failed_precondition("no Consul attests here"),
-            Self::Token(TokenRefusal::Store(_)) | Self::Consul(ConsulRefusal::Roots(_)) | Self::Stopped => {
-                Status::unavailable("try again later")
-            }
+            Self::NoKubernetes => Status::failed_precondition("no Kubernetes attests here"),
+            Self::Token(TokenRefusal::Store(_))
+            | Self::Consul(ConsulRefusal::Roots(_))
+            | Self::Kubernetes(KubernetesRefusal::Unavailable(_))
+            | Self::Stopped => Status::unavailable("try again later"),
             Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => not_attested(),
             Self::Issue(_) => Status::unavailable("try again later"),
-            Self::Token(_) | Self::Consul(_) | Self::NoCertificate | Self::CertificateOver(_) => {
-                not_attested()
-            }
+            Self::Token(_)
+            | Self::Consul(_)
+            | Self::Kubernetes(_)
+            | Self::NoCertificate
+            | Self::CertificateOver(_) => not_attested(),
         }
     }
 }
@@ -282,6 +304,7 @@ fn name_of(attestation: Option<&Attestation>) -> &'static str {
     match attestation {
         Some(Attestation::JoinToken(_)) => "join_token",
         Some(Attestation::ConsulLeaf(_)) => "consul",
+        Some(Attestation::KubernetesToken(_)) => "kubernetes",
         Some(Attestation::Renewal(_)) => "renewal",
         None => "none",
     }

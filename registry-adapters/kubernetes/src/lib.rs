@@ -1,1 +1,3 @@
 //! The Kubernetes registry.
+
+pub mod attest;

@@ -17,7 +17,10 @@ use weft_proto::ca::v1::certificate_authority_client::CertificateAuthorityClient
 
 use super::*;
 use crate::limits::RateLimit;
-use crate::{AuthoritySettings, ConnectRoots, ConnectRootsError, ConnectTrust, ConsulDatacenter, transport};
+use crate::{
+    AuthoritySettings, ConnectRoots, ConnectRootsError, ConnectTrust, ConsulDatacenter, KubernetesCluster,
+    LivePod, ReviewedToken, TokenReview, TokenReviewError, TokenReviewer, transport,
+};
 
 const CONSUL_WEB: &str = "spiffe://1111.consul/ns/default/dc/dc1/svc/web";
 
@@ -25,6 +28,7 @@ struct Ca {
     authority: Arc<Authority>,
     tokens: Arc<JoinTokens>,
     connect_ca: TestAuthority,
+    api_server: ApiServer,
     address: String,
     // In the order of their end: the server, then its directory.
     _tasks: JoinSet<()>,
@@ -36,6 +40,45 @@ struct Fixed(ConnectTrust);
 impl ConnectRoots for Fixed {
     fn connect_trust(&self) -> futures::future::BoxFuture<'_, Result<ConnectTrust, ConnectRootsError>> {
         Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+}
+
+/// An API server that vouches for the token `a.b.c` alone, until it is down.
+#[derive(Clone, Default)]
+struct ApiServer {
+    down: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl TokenReviewer for ApiServer {
+    fn review<'a>(
+        &'a self,
+        token: &'a str,
+        audience: &'a str,
+    ) -> futures::future::BoxFuture<'a, Result<TokenReview, TokenReviewError>> {
+        let reviewed = || ReviewedToken {
+            username: "system:serviceaccount:shop:web".to_owned(),
+            audiences: vec![audience.to_owned()],
+            pod: Some(("web-1".to_owned(), "1".to_owned())),
+            node: None,
+            credential: None,
+        };
+        let review = match token {
+            "a.b.c" => TokenReview::Accepted(reviewed()),
+            _ => TokenReview::Rejected("invalid bearer token".to_owned()),
+        };
+        let down = self.down.load(std::sync::atomic::Ordering::Relaxed);
+        let answer = if down { Err(TokenReviewError("it is down".to_owned())) } else { Ok(review) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn pod<'a>(
+        &'a self,
+        _: &'a weft_model::Namespace,
+        _: &'a str,
+    ) -> futures::future::BoxFuture<'a, Result<Option<LivePod>, TokenReviewError>> {
+        let (uid, service_account) = ("1".to_owned(), "web".to_owned());
+        let pod = LivePod { uid, node: None, service_account, ending: false };
+        Box::pin(std::future::ready(Ok(Some(pod))))
     }
 }
 
@@ -57,21 +100,25 @@ async fn ca_with(limits: LimitSettings) -> Ca {
     };
     let datacenters = BTreeMap::from([("consul/dc1".parse().unwrap(), datacenter)]);
     let consul = Some(Arc::new(ConsulAttestor::new("weft.test".parse().unwrap(), datacenters)));
+    let api_server = ApiServer::default();
+    let cluster = KubernetesCluster { audience: "weft".to_owned(), reviewer: Box::new(api_server.clone()) };
+    let clusters = BTreeMap::from([("kubernetes/prod".parse().unwrap(), cluster)]);
+    let kubernetes = Some(Arc::new(KubernetesAttestor::new("weft.test".parse().unwrap(), clusters)));
 
     let source = SvidSource::new();
     let own = authority.issue_own(CONTROL_PLANE_PATH, SystemTime::now()).unwrap();
     source.set(own, TrustBundles::from_iter([authority.bundle().clone()]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let parts =
-        CaServiceParts { authority: Arc::clone(&authority), tokens: Arc::clone(&tokens), consul, limits };
+    let (signs, joins) = (Arc::clone(&authority), Arc::clone(&tokens));
+    let parts = CaServiceParts { authority: signs, tokens: joins, consul, kubernetes, limits };
     let server = tonic::transport::Server::builder().add_service(CaService::new(parts).into_server());
     let connections = transport::Connections::new(transport::ConnectionLimits::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         server.serve_with_incoming(transport::incoming(listener, source, connections)).await.unwrap();
     });
-    Ca { authority, tokens, connect_ca, address, _tasks: tasks, _directory: directory }
+    Ca { authority, tokens, connect_ca, api_server, address, _tasks: tasks, _directory: directory }
 }
 
 async fn ca() -> Ca {
@@ -228,6 +275,45 @@ async fn a_consul_service_proves_itself_with_its_leaf() {
     let issued = ask(&mut client, csr.clone(), attestation.clone()).await.unwrap();
     assert_eq!(svid_of(issued, key).id(), &id("/ns/default/sa/web"));
     assert_not_attested(ask(&mut client, csr, attestation).await);
+}
+
+fn by_pod(token: &str) -> Option<Attestation> {
+    let (registry, token) = ("kubernetes/prod".to_owned(), token.to_owned());
+    Some(Attestation::KubernetesToken(wire::KubernetesToken { registry, token }))
+}
+
+#[tokio::test]
+async fn a_pod_proves_itself_with_its_token_as_often_as_it_likes() {
+    let ca = ca().await;
+    let mut client = ca.stranger().await;
+    for _ in 0..2 {
+        let (key, csr) = new_key_and_csr(None).unwrap();
+        let issued = ask(&mut client, csr, by_pod("a.b.c")).await.unwrap();
+        assert_eq!(svid_of(issued, key).id(), &id("/ns/shop/sa/web"));
+    }
+    let as_admin = new_key_and_csr(Some(&id("/ns/shop/sa/admin"))).unwrap().1;
+    assert_not_attested(ask(&mut client, as_admin, by_pod("a.b.c")).await);
+    assert_not_attested(ask(&mut client, csr(), by_pod("x.y.z")).await);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_down_refuses_no_pod() {
+    let ca = ca().await;
+    ca.api_server.down.store(true, std::sync::atomic::Ordering::Relaxed);
+    let answer = ask(&mut ca.stranger().await, csr(), by_pod("a.b.c")).await;
+    assert_refused(answer, Code::Unavailable, "try again later");
+    ca.api_server.down.store(false, std::sync::atomic::Ordering::Relaxed);
+    ask(&mut ca.stranger().await, csr(), by_pod("a.b.c")).await.unwrap();
+}
+
+#[tokio::test]
+async fn pods_are_limited_by_identity_and_address_as_others_are() {
+    let per_identity = RateLimit { per_second: 0.001, burst: 1 };
+    let ca = ca_with(LimitSettings { per_identity, ..LimitSettings::default() }).await;
+    let mut client = ca.stranger().await;
+    ask(&mut client, csr(), by_pod("a.b.c")).await.unwrap();
+    let second = ask(&mut client, csr(), by_pod("a.b.c")).await;
+    assert_refused(second, Code::ResourceExhausted, "too many requests");
 }
 
 #[tokio::test]
