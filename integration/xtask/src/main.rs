@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test | tools | check | fuzz | simulate | soak | bench`.
+//! Developer tasks: `cargo xtask test | tools | check | cluster | fuzz | simulate | soak | bench`.
 //!
 //! What a fresh machine lacks (real servers, a Go toolchain, Python packages) is had from package registries into a
 //! cache outside the checkout, once a machine and version. Nothing here is part of what is shipped.
@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod check;
+mod cluster;
 mod fuzz;
 mod process;
 mod simulate;
@@ -31,6 +32,8 @@ enum Task {
     Tools(tools::Args),
     /// Formatting, lints, dependencies, arrows between crates (these fail); headers and lengths (a report).
     Check,
+    /// A real Kubernetes on this machine: up, down, kubectl, list, load.
+    Cluster(cluster::Args),
     /// Fuzz what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Replay a seed of the simulation, with its history.
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Tools(args) => tools::run(&args),
         Task::Check => check::run(),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Simulate(args) => simulate::run(&args),
         Task::Soak(args) => soak::run(&args),

@@ -33,6 +33,8 @@ const ORDER: &[&str] = &[
     "weft-cni",
     "weft",
     "weft-simulation",
+    "weft-image",
+    "weft-cluster",
     "weft-integration",
     "weft-bench",
     "weft-xtask",

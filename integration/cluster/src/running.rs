@@ -1,0 +1,289 @@
+//! A cluster that runs: what can be done with it, and its end, after which nothing of it is left on the machine.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::{self, Run};
+use crate::components::{API_SERVER, FIRST, THEN, Tools};
+use crate::files::Folder;
+use crate::network::Network;
+use crate::node::control;
+use crate::record::{Name, Record, folders};
+use crate::{cgroups, images, link};
+
+/// For killed processes to be gone, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A handle to a cluster.
+pub struct Cluster {
+    folder: Folder,
+    record: Record,
+    /// Of one that ends with this handle: `unshare`, whose input is what keeps the node.
+    owned: Option<Child>,
+    begun: Instant,
+    took: Duration,
+}
+
+impl Cluster {
+    pub(crate) fn new(folder: Folder, record: Record, owned: Option<Child>, begun: Instant) -> Self {
+        Self { folder, record, owned, begun, took: Duration::ZERO }
+    }
+
+    pub(crate) fn is_ready(&mut self) {
+        self.took = self.begun.elapsed();
+    }
+
+    /// One that runs; it goes on without this handle.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn open(home: &Path, name: &Name) -> Result<Self> {
+        let folder = Folder(home.join(name.as_str()));
+        let record = Record::read(&folder).filter(|record| record.first.lives() && record.network.is_some());
+        let record =
+            record.with_context(|| format!("no cluster {name} runs; cargo xtask cluster up {name}"))?;
+        Ok(Self::new(folder, record, None, Instant::now()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.record.name
+    }
+
+    /// Its addresses.
+    pub fn network(&self) -> Network {
+        // A handle is made only where there is a network; the first is nobody's harm.
+        self.record.network.unwrap_or(Network { slot: 0, dual: false })
+    }
+
+    /// How long it took to be ready.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// The administrator's kubeconfig; it holds its keys and works wherever the API server is reached.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.kubeconfig()
+    }
+
+    /// An address of the host by which pods reach processes on the host.
+    pub fn host_address(&self) -> IpAddr {
+        self.network().host().into()
+    }
+
+    /// The first process of its namespaces, as the host numbers it; `/proc/<pid>/ns` has them.
+    pub fn pid(&self) -> u32 {
+        self.record.first.pid
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The programs that it is made of.
+    pub fn tools(&self) -> &Tools {
+        &self.record.tools
+    }
+
+    /// `kubectl` as the administrator.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = command::of(self.tools().kubectl());
+        command.env("KUBECONFIG", self.kubeconfig()).env("KUBECACHEDIR", self.folder.path("data/kubectl"));
+        command
+    }
+
+    /// Runs `kubectl`; what it printed.
+    ///
+    /// # Errors
+    /// With what it said, when it fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_command().args(arguments).said()
+    }
+
+    /// Applies objects, in YAML or JSON.
+    ///
+    /// # Errors
+    /// When the API server refuses one.
+    pub fn apply(&self, objects: &str) -> Result<String> {
+        fed(self.kubectl_command().args(["apply", "-f", "-"]), objects.as_bytes())
+    }
+
+    pub(crate) fn apply_file(&self, file: &Path) -> Result<()> {
+        self.kubectl_command().args(["apply", "-f"]).arg(file).said().map(drop)
+    }
+
+    /// A command in the node's namespaces, with the host's programs.
+    pub fn exec(&self, program: &str) -> Command {
+        let mut command = command::of("nsenter");
+        command.args(["--target", &self.pid().to_string(), "--mount", "--net", "--pid", "--", program]);
+        command
+    }
+
+    /// Makes the images of an archive known to the node.
+    ///
+    /// # Errors
+    /// When it is no archive of images.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        let archive = std::fs::read(archive).with_context(|| format!("reading {}", archive.display()))?;
+        self.load(&archive)
+    }
+
+    pub(crate) fn load(&self, archive: &[u8]) -> Result<()> {
+        fed(self.exec("ctr").args(["-n", "k8s.io", "images", "import", "-"]), archive).map(drop)
+    }
+
+    /// Makes `weft.test/workload:1` of a program `weft`; its entry is `weft workload`.
+    ///
+    /// # Errors
+    /// When the program or its libraries can't be read.
+    pub fn load_workload(&self, weft: &Path) -> Result<()> {
+        self.load(&images::workload(weft)?.archive()?)
+    }
+
+    /// Kills the API server; it stays away.
+    ///
+    /// # Errors
+    /// When the node does not do it.
+    pub fn stop_api_server(&self) -> Result<()> {
+        control::tell(&self.folder, "stop", API_SERVER)
+    }
+
+    /// Starts it again; it answers a few seconds later.
+    ///
+    /// # Errors
+    /// When the node does not do it.
+    pub fn start_api_server(&self) -> Result<()> {
+        self.start_component(API_SERVER)
+    }
+
+    pub(crate) fn start_component(&self, name: &str) -> Result<()> {
+        control::tell(&self.folder, "start", name)
+    }
+
+    /// Fails once the node has ended.
+    pub(crate) fn node_lives(&self) -> Result<()> {
+        if self.record.first.lives() {
+            return Ok(());
+        }
+        bail!("the node has ended")
+    }
+
+    /// The ends of all logs, for an error.
+    pub(crate) fn last_words(&self) -> String {
+        let mut words = String::from("the ends of the logs:");
+        for name in ["node"].iter().chain(FIRST).chain(THEN) {
+            let log = std::fs::read_to_string(self.folder.log(name)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(6)..].join("\n  ");
+            words.push_str(&format!("\n{name}:\n  {last}"));
+        }
+        words
+    }
+
+    /// Ends it, and takes away all that was made for it.
+    ///
+    /// # Errors
+    /// When something of it can't be taken away.
+    pub fn down(mut self) -> Result<()> {
+        self.end()
+    }
+
+    pub(crate) fn end(&mut self) -> Result<()> {
+        remove(&self.folder)?;
+        if let Some(mut child) = self.owned.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.owned.is_some()
+            && let Err(error) = self.end()
+        {
+            eprintln!("ending the cluster {}: {error:#}", self.record.name);
+        }
+    }
+}
+
+/// Runs a command to its end with this on its standard input.
+fn fed(command: &mut Command, input: &[u8]) -> Result<String> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input)?;
+    std::io::Seek::rewind(&mut file)?;
+    command.stdin(Stdio::from(file)).said()
+}
+
+/// Ends the cluster of this name, or takes away what is left of it.
+///
+/// # Errors
+/// When there is nothing of it, or something can't be taken away.
+pub fn down(home: &Path, name: &Name) -> Result<()> {
+    let folder = Folder(home.join(name.as_str()));
+    if !folder.0.exists() {
+        bail!("there is no cluster {name}");
+    }
+    remove(&folder)
+}
+
+/// The clusters that run under a home.
+///
+/// # Errors
+/// When the home can't be read.
+pub fn list(home: &Path) -> Result<Vec<Cluster>> {
+    let names =
+        folders(home)?.into_iter().filter_map(|folder| Record::read(&folder)).map(|record| record.name);
+    Ok(names.filter_map(|name| Cluster::open(home, &name).ok()).collect())
+}
+
+/// Takes away what dead clusters left: one that was killed together with its owner had nobody to do it.
+pub(crate) fn sweep(home: &Path) -> Result<()> {
+    for folder in folders(home)? {
+        if Record::read(&folder).is_some_and(|record| !record.first.lives()) {
+            remove(&folder).with_context(|| format!("sweeping {}", folder.0.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends everything in the cluster and removes all that is outside its namespaces: link, control groups, folder.
+pub(crate) fn remove(folder: &Folder) -> Result<()> {
+    if let Some(record) = Record::read(folder) {
+        let itself = record.first.pid == std::process::id();
+        // Held open, the namespace keeps the link, and the link the slot, until all that belongs to it is gone.
+        let _namespace = std::fs::File::open(format!("/proc/{}/ns/net", record.first.pid));
+        if record.first.lives() && !itself {
+            let pid = Pid::from_raw(record.first.pid.cast_signed()).context("a process id is not 0")?;
+            kill_process(pid, Signal::KILL).context("killing the node")?;
+        }
+        let end = Instant::now() + PATIENCE;
+        // The first process is gone when all others of its namespace are.
+        while record.first.lives() && !itself {
+            if Instant::now() > end {
+                bail!(
+                    "the node {} is still there {} s after it was killed",
+                    record.first.pid,
+                    PATIENCE.as_secs()
+                );
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if let Some(network) = record.network
+            && link::still_has(network, &folder.0)?
+        {
+            cgroups::remove(network)?;
+            link::cut(network)?;
+        }
+    }
+    std::fs::remove_dir_all(&folder.0).with_context(|| format!("removing {}", folder.0.display()))?;
+    // The home goes with its last cluster; that it is not empty is the usual case.
+    let _ = folder.0.parent().map(std::fs::remove_dir);
+    Ok(())
+}
