@@ -15,7 +15,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub(crate) use identity::{ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource};
+pub(crate) use identity::{
+    ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource, KubernetesAttestation,
+};
 pub(crate) use limits::{
     DrainSettings, LimitSettings, LocalitySettings, OutlierSettings, RetrySettings, TimeoutSettings,
 };

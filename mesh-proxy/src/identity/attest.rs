@@ -1,4 +1,4 @@
-//! The three ways to a certificate: join token, Consul leaf, and the current certificate.
+//! The ways to a certificate: join token, Consul leaf, a pod's token, and the current certificate.
 //!
 //! Each control plane is tried in turn; the error names them all, since the first one's reason is rarely the one
 //! that matters.
@@ -14,8 +14,8 @@ use weft_proto::ca::v1::issue_request::Attestation;
 
 use super::authority::{Authority, Issuance, Issued, Refused};
 use super::consul::{self, Leaf};
-use super::token;
-use crate::settings::{ConsulAttestation, JoinTokenSource};
+use super::{kubernetes, token};
+use crate::settings::{ConsulAttestation, JoinTokenSource, KubernetesAttestation};
 use crate::shared::Shared;
 use crate::state::{JOINED, StateDir};
 
@@ -26,6 +26,7 @@ const ALPN: &[&[u8]] = &[b"h2"];
 enum Proof<'a> {
     Token(&'a JoinToken),
     Consul(&'a ConsulAttestation, Leaf),
+    Kubernetes(&'a wire::KubernetesToken),
     /// The TLS client certificate of the connection itself.
     Current,
 }
@@ -34,6 +35,7 @@ impl Proof<'_> {
     async fn issue(&self, authority: &mut Authority, csr: Vec<u8>) -> Result<Issuance> {
         let attestation = match self {
             Self::Token(token) => Attestation::JoinToken(wire::JoinToken { token: token.to_string() }),
+            Self::Kubernetes(token) => Attestation::KubernetesToken((*token).clone()),
             Self::Current => Attestation::Renewal(wire::Renewal {}),
             Self::Consul(settings, leaf) => {
                 let nonce = authority.challenge().await?;
@@ -72,29 +74,41 @@ impl<'a> Attestor<'a> {
         if let Some(source) = identity.join_token() {
             return self.by_token(&source).await;
         }
-        match &identity.consul {
-            Some(settings) => self.by_consul(settings).await,
+        match self.by_witness().await {
+            Some(attested) => attested,
             None => bail!(
-                "there is no valid certificate in the state directory and no way to obtain one: \
-                 set identity.join_token, identity.join_token_file or [identity.consul]"
+                "there is no valid certificate in the state directory and no way to obtain one: set \
+                 identity.join_token, identity.join_token_file, [identity.consul] or [identity.kubernetes]"
             ),
         }
     }
 
-    /// Renews by the current certificate. Where the control plane refuses it, Consul is asked at once and not when the
-    /// certificate has expired.
+    /// By what can be asked again and again, where the settings name one.
+    async fn by_witness(&self) -> Option<Result<Issued>> {
+        let identity = &self.shared.settings.identity;
+        match (&identity.consul, &identity.kubernetes) {
+            (Some(settings), _) => Some(self.by_consul(settings).await),
+            (None, Some(settings)) => Some(self.by_kubernetes(settings).await),
+            (None, None) => None,
+        }
+    }
+
+    /// Renews by the current certificate. Where the control plane refuses it, Consul or the cluster is asked at once and not
+    /// when the certificate has expired.
     pub(super) async fn renew(&self) -> Result<Issued> {
         let error = match self.by_certificate().await {
             Ok(issued) => return Ok(issued),
             Err(error) => error,
         };
         let refused = error.downcast_ref::<NotIssued>().is_some_and(|error| error.refused > 0);
-        match &self.shared.settings.identity.consul {
-            Some(settings) if refused => self
-                .by_consul(settings)
-                .await
-                .map_err(|again| anyhow!("{error:#}; and then, attesting anew by Consul: {again:#}")),
-            _ => Err(error),
+        if !refused {
+            return Err(error);
+        }
+        match self.by_witness().await {
+            Some(attested) => {
+                attested.map_err(|again| anyhow!("{error:#}; and then, attesting anew: {again:#}"))
+            }
+            None => Err(error),
         }
     }
 
@@ -114,6 +128,12 @@ impl<'a> Attestor<'a> {
         let tls = first_contact(&known_roots(self.shared)?)?;
         let leaf = consul::leaf(settings).await?;
         Ok(self.each_control_plane(&tls, None, Proof::Consul(settings, leaf)).await?)
+    }
+
+    async fn by_kubernetes(&self, settings: &KubernetesAttestation) -> Result<Issued> {
+        let tls = first_contact(&known_roots(self.shared)?)?;
+        let token = kubernetes::proof(settings)?;
+        Ok(self.each_control_plane(&tls, None, Proof::Kubernetes(&token)).await?)
     }
 
     /// A token that was used or refused is not sent again: that can't succeed, and is an alarm at the control plane.

@@ -39,6 +39,8 @@ pub(crate) struct IdentitySettings {
     pub(crate) join_token_file: Option<PathBuf>,
     /// The local Consul agent as witness.
     pub(crate) consul: Option<ConsulAttestation>,
+    /// The cluster's API server as witness, for a pod.
+    pub(crate) kubernetes: Option<KubernetesAttestation>,
 }
 
 /// Where the join token comes from.
@@ -66,6 +68,14 @@ impl IdentitySettings {
         let file = || self.join_token_file.clone().map(JoinTokenSource::File);
         self.join_token.clone().map(JoinTokenSource::Given).or_else(file)
     }
+
+    /// How many ways to prove the identity are set; at most one makes sense.
+    pub(super) fn ways(&self) -> usize {
+        [self.join_token().is_some(), self.consul.is_some(), self.kubernetes.is_some()]
+            .into_iter()
+            .filter(|set| *set)
+            .count()
+    }
 }
 
 /// `[identity.consul]`: proof of possession of the service's Consul Connect leaf. Nothing secret leaves this host.
@@ -88,6 +98,21 @@ pub(crate) struct ConsulAttestation {
     /// The service's namespace, where the server has namespaces.
     #[serde(default)]
     pub(crate) namespace: Option<Namespace>,
+}
+
+/// `[identity.kubernetes]`: the pod's service account token, for the control plane alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KubernetesAttestation {
+    /// The control plane's name for this cluster: `kubernetes/prod`.
+    pub(crate) registry: RegistryId,
+    /// The file into which the kubelet projects the token. Read at every attempt: the kubelet replaces it.
+    #[serde(default = "projected_token")]
+    pub(crate) token_file: PathBuf,
+}
+
+fn projected_token() -> PathBuf {
+    PathBuf::from("/var/run/secrets/weft.dev/token")
 }
 
 fn local_agent() -> String {

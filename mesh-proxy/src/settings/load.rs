@@ -39,8 +39,9 @@ impl Settings {
             "identity.join_token and identity.join_token_file are both set; expected at most one",
         );
         check(
-            self.identity.join_token().is_some() && self.identity.consul.is_some(),
-            "identity has a join token and [identity.consul]; expected one way to prove the identity",
+            self.identity.ways() > 1,
+            "identity has several of a join token, [identity.consul] and [identity.kubernetes]; \
+             expected one way to prove the identity",
         );
         check(self.outlier.max_ejected_percent > 100, "outlier.max_ejected_percent: expected 0 to 100");
         check(self.timeouts.connect.is_zero(), "timeouts.connect: expected more than 0");

@@ -44,6 +44,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("identity.consul.ca_file", "none", "PEM roots of the agent's HTTPS certificate"),
     setting("identity.consul.namespace", "none", "the service's Consul namespace"),
     setting(
+        "identity.kubernetes.registry",
+        "needed",
+        "the control plane's name of this cluster: kubernetes/prod",
+    ),
+    setting(
+        "identity.kubernetes.token_file",
+        "/var/run/secrets/weft.dev/token",
+        "service account token that the kubelet projects, for the control plane's audience; read at every attempt",
+    ),
+    setting(
         "tunnel.listen",
         "0.0.0.0:15008",
         "mTLS listener for other proxies; open where there is an [[inbound]]",

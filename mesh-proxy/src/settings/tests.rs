@@ -64,6 +64,20 @@ fn a_file_with_every_kind_of_section_is_read() {
 }
 
 #[test]
+fn one_way_to_prove_the_identity_is_enough() {
+    let kubernetes = "[identity.kubernetes]\nregistry = 'kubernetes/prod'\n";
+    let settings = load_text(kubernetes, &[]).unwrap();
+    let kubernetes_settings = settings.identity.kubernetes.unwrap();
+    assert_eq!(kubernetes_settings.token_file.to_str(), Some("/var/run/secrets/weft.dev/token"));
+    let consul = "[identity.consul]\nservice = 'web'\nregistry = 'consul/dc1'\n";
+    let token = "[identity]\njoin_token_file = '/t'\n";
+    for two in [format!("{kubernetes}{consul}"), format!("{token}{kubernetes}"), format!("{token}{consul}")] {
+        let error = load_text(&two, &[]).unwrap_err();
+        assert!(error.contains("expected one way to prove the identity"), "{error}");
+    }
+}
+
+#[test]
 fn a_flag_wins_over_the_file() {
     let settings =
         load_text(FULL, &["workers=3", "admin.listen=127.0.0.1:0", "access_log.mode=all"]).unwrap();

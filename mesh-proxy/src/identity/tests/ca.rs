@@ -40,6 +40,8 @@ struct Script {
     refusing: AtomicBool,
     /// The kind of each attestation.
     asked: Mutex<Vec<&'static str>>,
+    /// The pods' tokens that came.
+    pod_tokens: Mutex<Vec<String>>,
 }
 
 impl Ca {
@@ -51,6 +53,7 @@ impl Ca {
             away: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
             asked: Mutex::default(),
+            pod_tokens: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -73,6 +76,10 @@ impl Ca {
 
     pub(super) fn refuse(&self) {
         self.script.refusing.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn pod_tokens(&self) -> Vec<String> {
+        self.script.pod_tokens.lock().unwrap().clone()
     }
 
     pub(super) fn asked(&self) -> Vec<&'static str> {
@@ -127,7 +134,7 @@ impl CertificateAuthority for Connection {
         let request = request.into_inner();
         let kind = self.attest(request.attestation.unwrap());
         self.script.asked.lock().unwrap().push(kind);
-        if kind != "consul" && self.script.refusing.load(Ordering::SeqCst) {
+        if !matches!(kind, "consul" | "kubernetes") && self.script.refusing.load(Ordering::SeqCst) {
             return Err(Status::permission_denied("not attested"));
         }
         let mut params = leaf_params(WEB);
@@ -152,6 +159,11 @@ impl Connection {
                 assert_eq!((leaf.registry.as_str(), &*leaf.nonce), ("consul/dc1", NONCE));
                 assert!(!leaf.signature.is_empty() && !leaf.chain.is_empty());
                 "consul"
+            }
+            Attestation::KubernetesToken(token) => {
+                assert_eq!(token.registry, "kubernetes/prod");
+                self.script.pod_tokens.lock().unwrap().push(token.token);
+                "kubernetes"
             }
             Attestation::Renewal(_) => {
                 assert_eq!(self.peer.as_ref().unwrap().as_str(), WEB);

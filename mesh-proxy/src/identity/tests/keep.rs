@@ -121,6 +121,63 @@ async fn a_refused_renewal_is_attested_anew_at_once_where_consul_is_the_witness(
     assert_eq!((agents.len(), kept.tasks.len()), (1, 1), "both still run");
 }
 
+fn pod(ca: &Ca) -> String {
+    format!(
+        "control.root_sha256 = ['{}']\nidentity.kubernetes = {{ registry = 'kubernetes/prod', token_file = '{{dir}}/token' }}",
+        ca.pin()
+    )
+}
+
+#[tokio::test]
+async fn a_pods_token_is_awaited_read_anew_and_shown_again_when_a_renewal_is_refused() {
+    let ca = Ca::start(Duration::from_secs(8)).await;
+    let mut kept = start(&ca, &pod(&ca));
+    let missing = kept.status(|status| status.failures >= 1).await;
+    assert!(missing.last_error.contains("identity.kubernetes.token_file"), "{missing:?}");
+    let file = kept.directory.path().join("token");
+    std::fs::write(&file, "head.first.signature").unwrap();
+    kept.generation(1).await;
+
+    ca.refuse();
+    std::fs::write(&file, "head.second.signature").unwrap();
+    let first = kept.shared.svids.current().unwrap();
+    kept.generation(2).await;
+    assert_eq!(validity(&first.svid, SystemTime::now()), Ok(()), "before the first one was over");
+    assert_eq!(ca.asked(), ["kubernetes", "renewal", "kubernetes"]);
+    assert_eq!(ca.pod_tokens(), ["head.first.signature", "head.second.signature"]);
+}
+
+#[tokio::test]
+async fn a_pods_token_is_shown_to_no_stranger() {
+    let ca = Ca::start(Duration::from_secs(60)).await;
+    let stranger = RootPin::of(&TestAuthority::new("weft.test").bundle().roots[0]);
+    let mut kept = start(&ca, &pod(&ca).replace(&ca.pin().to_string(), &stranger.to_string()));
+    std::fs::write(kept.directory.path().join("token"), "head.first.signature").unwrap();
+    let wrong = kept.status(|status| status.last_error.contains("is the pinned root")).await;
+    assert!(!wrong.last_error.contains("head.first"), "{wrong:?}");
+    assert_eq!(ca.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_restarted_container_goes_on_with_the_certificate_of_its_pods_directory() {
+    let ca = Ca::start(Duration::from_secs(86_400)).await;
+    let kept = start(&ca, &pod(&ca));
+    std::fs::write(kept.directory.path().join("token"), "head.first.signature").unwrap();
+    kept.generation(1).await;
+    let before = kept.shared.svids.current().unwrap();
+    drop(kept.tasks);
+
+    let shared =
+        Arc::new(Shared::for_tests(&format!("control.addresses = ['{}']\n{}", ca.address, pod(&ca))));
+    restore(&kept.state, &shared.svids);
+    let (sender, status) = watch::channel(IdentityStatus::default());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep(shared.clone(), kept.state.clone(), sender));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(shared.svids.current().unwrap().svid.chain(), before.svid.chain());
+    assert_eq!((ca.asked(), status.borrow().failures), (vec!["kubernetes"], 0));
+}
+
 #[tokio::test]
 async fn a_refused_renewal_without_another_proof_waits_on() {
     let ca = Ca::start(Duration::from_secs(6)).await;
