@@ -14,6 +14,7 @@ use crate::{cache, process};
 /// Every crate of ours, from the top of the flow down.
 const ORDER: &[&str] = &[
     "weft-model",
+    "weft-redirect",
     "weft-injector",
     "weft-process",
     "weft-proto",
@@ -29,7 +30,6 @@ const ORDER: &[&str] = &[
     "weft-xds-client",
     "weft-http",
     "weft-proxy",
-    "weft-redirect",
     "weft-cni",
     "weft",
     "weft-simulation",
