@@ -10,7 +10,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use weft_model::{
-    Health, InstanceId, Locality, PortName, Protocol, ServiceKey, ServicePort, SpiffeId, Tunnel,
+    Health, InstanceId, Locality, NetworkAddress, PortName, Protocol, ServiceKey, ServicePort, SpiffeId,
+    Tunnel,
 };
 
 /// All that is known of the mesh at one moment.
@@ -20,6 +21,26 @@ pub(crate) struct ProxyConfig {
     pub(crate) revision: u64,
     /// The services that are known to exist, or known not to.
     pub(crate) services: imbl::HashMap<ServiceKey, KnownService>,
+    /// The addresses whose owner is known, or that are known to have none.
+    pub(crate) addresses: imbl::HashMap<NetworkAddress, KnownAddress>,
+}
+
+/// What is known of an address that a captured connection went to.
+#[derive(Debug, Clone)]
+pub(crate) enum KnownAddress {
+    /// The control plane said that it is nobody's.
+    Free,
+    /// Somebody has it.
+    Owned(Owner),
+}
+
+/// Who has an address.
+#[derive(Debug, Clone)]
+pub(crate) enum Owner {
+    /// It stands for this service.
+    Service(ServiceKey),
+    /// It is its endpoints' own, each with this address alone and all its ports: who calls it means this very instance.
+    Itself(Arc<ServiceConfig>),
 }
 
 /// What is known of a service that somebody asked for.

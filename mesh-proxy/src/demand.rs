@@ -1,12 +1,15 @@
-//! Services that this proxy asks the control plane for: the declared upstreams, and others when a request names them.
+//! What this proxy asks the control plane for: services, the declared upstreams and others when a request names them; and
+//! whose the addresses of captured connections are.
 //!
-//! A known service costs a map lookup and no lock. An unknown one is put into the wanted set and waited for, at most a
-//! second. That there is none of a name is an answer too, and stays known while subscribed. What nobody used for
+//! A known one costs a map lookup and no lock. An unknown one is put into the wanted set and waited for, at most a
+//! second. That there is none is an answer too, and stays known while subscribed. What nobody used for
 //! ten minutes leaves the set; its size is bounded, so that callers can't fill the memory.
 //! The set says what is wanted, not what changed: `mesh.rs` compares it with what it subscribed to, so a request that is
 //! cancelled half-way leaves nothing behind.
 
 use std::collections::HashSet;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,36 +17,68 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weft_model::ServiceKey;
+use weft_model::{NetworkAddress, ServiceKey};
 
-use crate::config::{ConfigStore, KnownService, ProxyConfig, ServiceConfig};
+use crate::config::{ConfigStore, KnownAddress, KnownService, Owner, ProxyConfig, ServiceConfig};
 
-/// How long a request waits for the control plane's first word on a service.
+/// How long a request waits for the control plane's first word.
 const WAIT: Duration = Duration::from_secs(1);
-/// A service on demand that nobody used for so long is given up.
+/// What is on demand and nobody used for so long is given up.
 const IDLE: Duration = Duration::from_secs(600);
 /// Where the bound is reached, what was idle for so long makes room.
 const IDLE_WHEN_FULL: Duration = Duration::from_secs(30);
 
-/// What a request learns about a service.
+/// What a request learns about a service or an address.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub(crate) enum Answer<T = Arc<ServiceConfig>> {
     /// It exists.
-    Present(Arc<ServiceConfig>),
+    Present(T),
     /// The control plane said that there is none.
     Absent,
-    /// The control plane said nothing within a second, or too many services are asked for.
+    /// The control plane said nothing within a second, or too many are asked for.
     Unknown,
 }
 
-type LastUse = imbl::HashMap<ServiceKey, Arc<AtomicU64>>;
+/// What can be asked for.
+pub(crate) trait Asked: Clone + Eq + Hash + Display + Debug {
+    /// What it turns out to be.
+    type Found;
+    /// The setting that bounds how many are asked for at a time.
+    const LIMIT: &str;
+    /// What `config` knows of it.
+    fn look(&self, config: &ProxyConfig) -> Option<Answer<Self::Found>>;
+}
 
-/// The set of wanted services. Used by every worker.
+impl Asked for ServiceKey {
+    type Found = Arc<ServiceConfig>;
+    const LIMIT: &str = "limits.on_demand_services";
+    fn look(&self, config: &ProxyConfig) -> Option<Answer<Self::Found>> {
+        Some(match config.services.get(self)? {
+            KnownService::Present(service) => Answer::Present(service.clone()),
+            KnownService::Absent => Answer::Absent,
+        })
+    }
+}
+
+impl Asked for NetworkAddress {
+    type Found = Owner;
+    const LIMIT: &str = "limits.on_demand_addresses";
+    fn look(&self, config: &ProxyConfig) -> Option<Answer<Self::Found>> {
+        Some(match config.addresses.get(self)? {
+            KnownAddress::Owned(owner) => Answer::Present(owner.clone()),
+            KnownAddress::Free => Answer::Absent,
+        })
+    }
+}
+
+type LastUse<K> = imbl::HashMap<K, Arc<AtomicU64>>;
+
+/// The set of what is wanted. Used by every worker.
 #[derive(Debug)]
-pub(crate) struct Demand {
-    declared: HashSet<ServiceKey>,
-    /// Services on demand, with the second of their last use. Requests read it without a lock.
-    on_demand: ArcSwap<LastUse>,
+pub(crate) struct Demand<K = ServiceKey> {
+    declared: HashSet<K>,
+    /// Those on demand, with the second of their last use. Requests read it without a lock.
+    on_demand: ArcSwap<LastUse<K>>,
     /// Held while `on_demand` is replaced, so that writers don't lose each other's entries.
     writing: Mutex<()>,
     limit: usize,
@@ -51,9 +86,9 @@ pub(crate) struct Demand {
     changed: Notify,
 }
 
-impl Demand {
-    /// The services of `declared` are wanted for ever; at most `limit` others at a time.
-    pub(crate) fn new(declared: impl IntoIterator<Item = ServiceKey>, limit: usize) -> Self {
+impl<K: Asked> Demand<K> {
+    /// Those of `declared` are wanted for ever; at most `limit` others at a time.
+    pub(crate) fn new(declared: impl IntoIterator<Item = K>, limit: usize) -> Self {
         Self {
             declared: declared.into_iter().collect(),
             on_demand: ArcSwap::default(),
@@ -64,23 +99,23 @@ impl Demand {
         }
     }
 
-    /// The services that are always wanted.
-    pub(crate) fn declared(&self) -> impl Iterator<Item = &ServiceKey> {
+    /// Those that are always wanted.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &K> {
         self.declared.iter()
     }
 
-    /// How many services are wanted on demand.
+    /// How many are wanted on demand.
     pub(crate) fn on_demand(&self) -> usize {
         self.on_demand.load().len()
     }
 
     /// All that is wanted now.
-    pub(crate) fn wanted(&self) -> HashSet<ServiceKey> {
+    pub(crate) fn wanted(&self) -> HashSet<K> {
         self.declared.iter().cloned().chain(self.on_demand.load().keys().cloned()).collect()
     }
 
     /// Whether this one is wanted now.
-    pub(crate) fn wants(&self, key: &ServiceKey) -> bool {
+    pub(crate) fn wants(&self, key: &K) -> bool {
         self.declared.contains(key) || self.on_demand.load().contains_key(key)
     }
 
@@ -89,26 +124,23 @@ impl Demand {
         self.changed.notified().await;
     }
 
-    /// What `config` knows of the service, if anything. Notes the use. No wait, no lock.
-    pub(crate) fn known(&self, config: &ProxyConfig, key: &ServiceKey) -> Option<Answer> {
-        let known = config.services.get(key)?;
+    /// What `config` knows of it, if anything. Notes the use. No wait, no lock.
+    pub(crate) fn known(&self, config: &ProxyConfig, key: &K) -> Option<Answer<K::Found>> {
+        let known = key.look(config)?;
         if !self.declared.contains(key) {
             self.touch(key);
         }
-        Some(match known {
-            KnownService::Present(service) => Answer::Present(service.clone()),
-            KnownService::Absent => Answer::Absent,
-        })
+        Some(known)
     }
 
-    /// The service; where nothing is known of it yet, asks for it and waits up to a second.
-    pub(crate) async fn service(&self, config: &ConfigStore, key: &ServiceKey) -> Answer {
+    /// What it is; where nothing is known of it yet, asks for it and waits up to a second.
+    pub(crate) async fn ask(&self, config: &ConfigStore, key: &K) -> Answer<K::Found> {
         if let Some(answer) = self.known(&config.load(), key) {
             return answer;
         }
         let mut changes = config.changes();
         if !self.want(key) {
-            tracing::warn!(service = %key, limit = self.limit, "not asked for: limits.on_demand_services is reached");
+            tracing::warn!(of = %key, limit = self.limit, "not asked for: {} is reached", K::LIMIT);
             return Answer::Unknown;
         }
         let answered = async {
@@ -125,12 +157,12 @@ impl Demand {
     }
 
     /// Puts `key` into the set; false where there is no room.
-    pub(crate) fn want(&self, key: &ServiceKey) -> bool {
+    pub(crate) fn want(&self, key: &K) -> bool {
         if self.wants(key) {
             return true;
         }
         let _writing = self.write();
-        let mut set = LastUse::clone(&self.on_demand.load());
+        let mut set = LastUse::<K>::clone(&self.on_demand.load());
         if set.len() >= self.limit && !self.make_room(&mut set) {
             return false;
         }
@@ -144,7 +176,7 @@ impl Demand {
     pub(crate) fn evict(&self) {
         let _writing = self.write();
         let before = self.on_demand.load_full();
-        let mut set = LastUse::clone(&before);
+        let mut set = LastUse::<K>::clone(&before);
         set.retain(|_, used| self.idle_for(used) < IDLE);
         if set.len() != before.len() {
             self.on_demand.store(Arc::new(set));
@@ -152,15 +184,15 @@ impl Demand {
         }
     }
 
-    /// Removes the service that was idle longest, where that is long enough.
-    fn make_room(&self, set: &mut LastUse) -> bool {
+    /// Removes the one that was idle longest, where that is long enough.
+    fn make_room(&self, set: &mut LastUse<K>) -> bool {
         let idlest = set.iter().min_by_key(|(_, used)| used.load(Ordering::Relaxed));
         let idlest =
             idlest.filter(|(_, used)| self.idle_for(used) >= IDLE_WHEN_FULL).map(|(key, _)| key.clone());
         idlest.is_some_and(|key| set.remove(&key).is_some())
     }
 
-    fn touch(&self, key: &ServiceKey) {
+    fn touch(&self, key: &K) {
         if let Some(used) = self.on_demand.load().get(key) {
             let now = self.second();
             // Written once a second at most: the line stays shared between the workers' caches.
@@ -193,7 +225,11 @@ mod tests {
     }
 
     fn absent(name: &str, revision: u64) -> ProxyConfig {
-        ProxyConfig { revision, services: imbl::HashMap::unit(key(name), KnownService::Absent) }
+        ProxyConfig {
+            revision,
+            services: imbl::HashMap::unit(key(name), KnownService::Absent),
+            ..ProxyConfig::default()
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,11 +244,11 @@ mod tests {
         };
         let asked = Instant::now();
         let api = key("api");
-        let (answer, ()) = tokio::join!(demand.service(&config, &api), plane);
+        let (answer, ()) = tokio::join!(demand.ask(&config, &api), plane);
         assert!(matches!(answer, Answer::Absent), "{answer:?}");
         assert_eq!(asked.elapsed(), Duration::from_millis(300));
         // The answer is cached: no wait the second time.
-        assert!(matches!(demand.service(&config, &key("api")).await, Answer::Absent));
+        assert!(matches!(demand.ask(&config, &key("api")).await, Answer::Absent));
         assert_eq!(asked.elapsed(), Duration::from_millis(300));
     }
 
@@ -221,7 +257,7 @@ mod tests {
         let demand = Demand::new([], 10);
         let config = ConfigStore::new(ProxyConfig::default());
         let asked = Instant::now();
-        assert!(matches!(demand.service(&config, &key("api")).await, Answer::Unknown));
+        assert!(matches!(demand.ask(&config, &key("api")).await, Answer::Unknown));
         assert_eq!(asked.elapsed(), WAIT);
         assert!(demand.wanted().contains(&key("api")), "it stays wanted for the next request");
     }

@@ -6,8 +6,8 @@
 
 mod build;
 mod saved;
+mod subscribe;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use weft_identity::{CONTROL_PLANE_PATH, InvalidBundle, SvidSource, TrustBundle, TrustBundles};
-use weft_model::{ServiceKey, SpiffeId};
+use weft_model::SpiffeId;
 use weft_proto::NodeId;
 use weft_proto::discovery::Resource;
-use weft_xds_client::{Client, Command, Event, Update};
+use weft_xds_client::{Client, Event, Update};
 
 use crate::config::ProxyConfig;
 use crate::identity::save_bundles;
 use crate::shared::Shared;
 use crate::state::StateDir;
+use subscribe::Subscribed;
 
 /// The link to the control plane, for `/ready`, the dump and the metrics.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -65,7 +66,8 @@ impl Mesh {
                 Update::ServicePresent { service, workloads } => {
                     config = build::with_service(&config, &service, &workloads);
                 }
-                Update::ServiceAbsent(_) => {}
+                Update::AddressOwned(address) => config = build::with_address(&config, &address),
+                Update::ServiceAbsent(_) | Update::AddressFree(_) => {}
                 Update::Bundles(bundles) if svids.current().is_none() => match read_bundles(bundles) {
                     Ok(bundles) => svids.set_bundles(bundles),
                     Err(error) => tracing::error!("a saved trust bundle is not usable: {error}"),
@@ -118,11 +120,7 @@ async fn follow_as(
     let mut client = Client::new(&node.to_string(), USER_AGENT);
     // What it restores is in the configuration since the start, and its errors are in the log.
     let (updates, _) = client.restore(restored);
-    let held = updates.into_iter().filter_map(|update| match update {
-        Update::ServicePresent { service, .. } => Some(service.key.clone()),
-        Update::ServiceAbsent(_) | Update::Bundles(_) => None,
-    });
-    let held = held.collect();
+    let held = Subscribed::of(&updates);
     // 64: the client takes commands as fast as it can put them into a request; a burst waits in `subscribe`.
     let (commands, receiver) = mpsc::channel(64);
     let changed = Notify::new();
@@ -130,7 +128,7 @@ async fn follow_as(
     let endpoints = shared.settings.control.endpoints();
     tokio::join!(
         weft_xds_client::run_client(client, endpoints, || control_tls(&shared.svids), receiver, sink),
-        subscribe(shared, held, commands.clone(), &changed),
+        subscribe::keep(shared, held, commands.clone(), &changed),
         saved::keep(commands, state.clone(), &changed, SAVE_AFTER),
     );
 }
@@ -157,41 +155,6 @@ fn control_tls(svids: &SvidSource) -> Option<Arc<ClientConfig>> {
     let domain = credentials.svid.id().trust_domain();
     let control: SpiffeId = format!("spiffe://{domain}{CONTROL_PLANE_PATH}").parse().ok()?;
     credentials.client_config(&control, &[b"h2"]).ok()
-}
-
-/// Keeps the subscriptions equal to what is wanted. `held` is what the client restored, and with it subscribed to.
-async fn subscribe(
-    shared: &Shared,
-    held: HashSet<ServiceKey>,
-    commands: mpsc::Sender<Command>,
-    changed: &Notify,
-) {
-    let mut subscribed = held;
-    loop {
-        let wanted = shared.demand.wanted();
-        forget_others(shared, &wanted);
-        for key in subscribed.difference(&wanted) {
-            changed.notify_one();
-            if commands.send(Command::Unsubscribe(key.clone())).await.is_err() {
-                return;
-            }
-        }
-        for key in wanted.difference(&subscribed) {
-            if commands.send(Command::Subscribe(key.clone())).await.is_err() {
-                return;
-            }
-        }
-        subscribed = wanted;
-        shared.demand.changed().await;
-    }
-}
-
-/// Nobody would say when they change.
-fn forget_others(shared: &Shared, wanted: &HashSet<ServiceKey>) {
-    let config = shared.config.load();
-    for key in config.services.keys().filter(|key| !wanted.contains(*key)) {
-        shared.config.publish(build::without(&shared.config.load(), key));
-    }
 }
 
 /// Takes over what the control plane says.
@@ -240,6 +203,10 @@ fn apply(update: Update, shared: &Shared, state: &StateDir) {
             }
             shared.config.publish(build::with_absent(&config, &key));
         }
+        Update::AddressOwned(owned) if !shared.addresses.wants(&owned.address) => {}
+        Update::AddressFree(address) if !shared.addresses.wants(&address) => {}
+        Update::AddressOwned(owned) => shared.config.publish(build::with_address(&config, &owned)),
+        Update::AddressFree(address) => shared.config.publish(build::with_free(&config, &address)),
         Update::Bundles(bundles) => trust(bundles, shared, state),
     }
 }

@@ -48,6 +48,11 @@ pub(crate) struct ChosenPort {
 }
 
 impl ChosenPort {
+    /// One that no service and no endpoint has registered.
+    pub(crate) fn unregistered(wanted: Option<PortRef>) -> Self {
+        Self { wanted, declared: None }
+    }
+
     /// What is spoken there as the service declares it.
     pub(crate) fn declared_protocol(&self) -> Protocol {
         self.declared.as_ref().map_or(Protocol::Detect, |port| port.protocol)

@@ -55,8 +55,14 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     state.write(PORTS, &serde_json::to_vec_pretty(&bound)?)?;
 
     let demand = wanted(&settings, &config);
+    let addresses = Demand::new([], settings.limits.on_demand_addresses);
+    for address in config.addresses.keys() {
+        // As with services.
+        _ = addresses.want(address);
+    }
     let shared = Arc::new(Shared {
         demand,
+        addresses,
         telemetry: Telemetry::new(&settings)?,
         config: ConfigStore::new(config),
         drain: DrainSignal::new(),
@@ -230,6 +236,7 @@ async fn evict(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         shared.demand.evict();
+        shared.addresses.evict();
     }
 }
 

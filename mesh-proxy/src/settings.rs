@@ -4,6 +4,7 @@
 //! between levels: `WEFT_PROXY_ADMIN__LISTEN`), and flags (`--set admin.listen=…`). Unknown keys are refused everywhere.
 //! Every error names the source, the key and what was expected. The sections are in the files beside this one.
 
+mod capture;
 mod identity;
 mod limits;
 mod load;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub(crate) use capture::{CaptureSettings, Plaintext, UnknownDestination};
 pub(crate) use identity::{
     ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource, KubernetesAttestation,
 };
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) upstream: Vec<UpstreamSettings>,
     /// The local port that leads to any service, by `Host`. Absent: there is none.
     pub(crate) http: Option<HttpSettings>,
+    /// Where redirected connections arrive.
+    pub(crate) capture: CaptureSettings,
     /// The admin endpoint.
     pub(crate) admin: AdminSettings,
     /// When `/ready` says yes.
@@ -104,6 +108,7 @@ impl Default for Settings {
             inbound: Vec::new(),
             upstream: Vec::new(),
             http: None,
+            capture: CaptureSettings::default(),
             admin: AdminSettings::default(),
             ready: ReadySettings::default(),
             access_log: AccessLogSettings::default(),

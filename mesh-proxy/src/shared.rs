@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_identity::SvidSource;
+use weft_model::NetworkAddress;
 
 use crate::config::ConfigStore;
 use crate::demand::Demand;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) config: ConfigStore,
     pub(crate) svids: SvidSource,
     pub(crate) demand: Demand,
+    /// The addresses of captured connections.
+    pub(crate) addresses: Demand<NetworkAddress>,
     pub(crate) telemetry: Telemetry,
     pub(crate) drain: DrainSignal,
     pub(crate) overload: Overload,
@@ -38,6 +41,7 @@ impl Shared {
             config: ConfigStore::new(crate::config::ProxyConfig::default()),
             svids: SvidSource::new(),
             demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
+            addresses: Demand::new([], settings.limits.on_demand_addresses),
             telemetry: Telemetry::new(&settings).unwrap(),
             drain: DrainSignal::new(),
             overload: Overload::new(1 << 40),
@@ -96,16 +100,31 @@ impl DrainSignal {
 
 /// One worker's own sockets, non-blocking, bound with `SO_REUSEPORT`: the kernel spreads connections over the workers.
 /// For `tokio::net::TcpListener::from_std` inside the worker's runtime.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sockets {
     /// The mTLS listener, where there is an `[[inbound]]`.
     pub(crate) tunnel: Option<TcpListener>,
     /// The HTTP port, where it is set.
     pub(crate) http: Option<TcpListener>,
+    /// What is captured of the application's own connections, and of connections to it.
+    pub(crate) captured: Captured<TcpListener>,
     /// In the order of `settings.upstream`.
     pub(crate) upstreams: Vec<TcpListener>,
     /// In the order of `settings.inbound`; `None` where it is not permissive.
     pub(crate) permissive: Vec<Option<TcpListener>>,
+}
+
+/// The listeners to which the kernel redirects, one an address family.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Captured<T> {
+    pub(crate) outbound: Vec<T>,
+    pub(crate) inbound: Vec<T>,
+}
+
+impl<T> Default for Captured<T> {
+    fn default() -> Self {
+        Self { outbound: Vec::new(), inbound: Vec::new() }
+    }
 }
 
 /// The addresses of the listeners; the same shape as [`Sockets`], and what `ports.json` says.
@@ -116,4 +135,20 @@ pub(crate) struct Bound {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) permissive: Vec<Option<SocketAddr>>,
+    pub(crate) captured: Captured<SocketAddr>,
+}
+
+impl Bound {
+    /// Whether `address`, which is one of this host, is a listener of this proxy itself: a call to it would go round in
+    /// circles.
+    pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
+        let single = [self.admin, self.tunnel, self.http].into_iter().flatten();
+        let permissive = self.permissive.iter().copied().flatten();
+        let captured = self.captured.outbound.iter().chain(&self.captured.inbound).copied();
+        let mut all = single.chain(self.upstreams.iter().copied()).chain(permissive).chain(captured);
+        all.any(|own| {
+            let here = own.ip() == address.ip() || own.ip().is_unspecified();
+            own.port() == address.port() && here
+        })
+    }
 }

@@ -12,31 +12,44 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::settings::Settings;
-use crate::shared::{Bound, Sockets};
+use crate::shared::{Bound, Captured, Sockets};
 use crate::tcp::socket::{EVERY, IDLE, PROBES};
 
 /// Waiting connections before the kernel refuses; a burst of callers after a restart fits.
 const BACKLOG: i32 = 1024;
 
+/// Which connections a listener on an IPv6 address takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// Those of IPv4 too, where the address is `[::]`.
+    AsItIs,
+    /// None of IPv4: another listener has them, on the same port.
+    OwnFamily,
+}
+
 /// One set of sockets a worker, and where they are.
 pub(crate) fn bind(settings: &Settings) -> Result<(Vec<Sockets>, Bound)> {
-    let mut workers: Vec<Sockets> = (0..settings.workers)
-        .map(|_| Sockets { tunnel: None, http: None, upstreams: Vec::new(), permissive: Vec::new() })
-        .collect();
+    let mut workers: Vec<Sockets> = (0..settings.workers).map(|_| Sockets::default()).collect();
     let mut bound = Bound::default();
     let count = workers.len();
-    if !settings.inbound.is_empty() {
-        let (address, sockets) = bind_each(settings.tunnel.listen, "tunnel.listen", count)?;
+    if settings.has_inbound() {
+        let (address, sockets) = bind_each(settings.tunnel.listen, "tunnel.listen", count, Only::AsItIs)?;
         bound.tunnel = Some(address);
         give(&mut workers, sockets, |worker, socket| worker.tunnel = Some(socket));
     }
-    if let Some(http) = &settings.http {
-        let (address, sockets) = bind_each(http.listen, "http.listen", count)?;
+    let capture = &settings.capture;
+    let outbound = |to: &mut Captured<TcpListener>, socket| to.outbound.push(socket);
+    bound.captured.outbound = bind_captured(&mut workers, &capture.outbound, "capture.outbound", outbound)?;
+    let inbound = |to: &mut Captured<TcpListener>, socket| to.inbound.push(socket);
+    bound.captured.inbound = bind_captured(&mut workers, &capture.inbound, "capture.inbound", inbound)?;
+    if let Some(http) = settings.http.as_ref().filter(|http| !capture.outbound.contains(&http.listen)) {
+        let (address, sockets) = bind_each(http.listen, "http.listen", count, Only::AsItIs)?;
         bound.http = Some(address);
         give(&mut workers, sockets, |worker, socket| worker.http = Some(socket));
     }
     for (n, upstream) in settings.upstream.iter().enumerate() {
-        let (address, sockets) = bind_each(upstream.listen, &format!("upstream[{n}].listen"), count)?;
+        let (address, sockets) =
+            bind_each(upstream.listen, &format!("upstream[{n}].listen"), count, Only::AsItIs)?;
         bound.upstreams.push(address);
         give(&mut workers, sockets, |worker, socket| worker.upstreams.push(socket));
     }
@@ -46,18 +59,47 @@ pub(crate) fn bind(settings: &Settings) -> Result<(Vec<Sockets>, Bound)> {
             workers.iter_mut().for_each(|worker| worker.permissive.push(None));
             continue;
         };
-        let (address, sockets) = bind_each(listen, &format!("inbound[{n}].permissive"), count)?;
+        let (address, sockets) = bind_each(listen, &format!("inbound[{n}].permissive"), count, Only::AsItIs)?;
         bound.permissive.push(Some(address));
         give(&mut workers, sockets, |worker, socket| worker.permissive.push(Some(socket)));
     }
     Ok((workers, bound))
 }
 
+/// Listeners of one direction, one an address family. A host without IPv6 has nothing to capture there.
+fn bind_captured(
+    workers: &mut [Sockets],
+    addresses: &[SocketAddr],
+    key: &str,
+    place: impl Fn(&mut Captured<TcpListener>, TcpListener),
+) -> Result<Vec<SocketAddr>> {
+    let mut bound = Vec::new();
+    for (n, address) in addresses.iter().enumerate() {
+        let (address, sockets) =
+            match bind_each(*address, &format!("{key}[{n}]"), workers.len(), Only::OwnFamily) {
+                Ok(sockets) => sockets,
+                Err(error) if address.is_ipv6() && addresses.len() > 1 && lacks_ipv6(&error) => {
+                    tracing::warn!(%address, "{key}: this host has no IPv6; nothing is captured there");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+        bound.push(address);
+        give(workers, sockets, |worker, socket| place(&mut worker.captured, socket));
+    }
+    Ok(bound)
+}
+
+fn lacks_ipv6(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    code == Some(libc::EADDRNOTAVAIL) || code == Some(libc::EAFNOSUPPORT)
+}
+
 /// The admin endpoint's socket.
 pub(crate) fn bind_admin(settings: &Settings) -> Result<(SocketAddr, TcpListener)> {
     let listen = settings.admin.listen;
     let context = || format!("admin.listen {listen}");
-    let listener = open(listen, false).with_context(context)?;
+    let listener = open(listen, false, Only::AsItIs).with_context(context)?;
     Ok((listener.local_addr().with_context(context)?, listener))
 }
 
@@ -67,25 +109,30 @@ fn give(workers: &mut [Sockets], sockets: Vec<TcpListener>, place: impl Fn(&mut 
     }
 }
 
-fn bind_each(listen: SocketAddr, key: &str, count: usize) -> Result<(SocketAddr, Vec<TcpListener>)> {
+fn bind_each(
+    listen: SocketAddr,
+    key: &str,
+    count: usize,
+    only: Only,
+) -> Result<(SocketAddr, Vec<TcpListener>)> {
     let bind = || -> std::io::Result<_> {
         if listen.port() != 0 {
             // Not listened on, so no connection can get lost in it.
-            drop(bound_socket(listen, false)?);
+            drop(bound_socket(listen, false, only)?);
         }
-        let first = open(listen, true)?;
+        let first = open(listen, true, only)?;
         let address = first.local_addr()?;
         let mut sockets = vec![first];
         for _ in 1..count {
-            sockets.push(open(address, true)?);
+            sockets.push(open(address, true, only)?);
         }
         Ok((address, sockets))
     };
     bind().with_context(|| format!("{key} {listen}"))
 }
 
-fn open(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
-    let socket = bound_socket(address, shared)?;
+fn open(address: SocketAddr, shared: bool, only: Only) -> std::io::Result<TcpListener> {
+    let socket = bound_socket(address, shared, only)?;
     for_connections(&socket)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -97,12 +144,15 @@ fn for_connections(socket: &Socket) -> std::io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(EVERY).with_retries(PROBES))
 }
 
-fn bound_socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
+fn bound_socket(address: SocketAddr, shared: bool, only: Only) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted proxy gets its port back although old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() && only == Only::OwnFamily {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }

@@ -24,7 +24,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
-use weft_model::{Namespace, SpiffeId};
+use weft_model::{Namespace, NetworkAddress, SpiffeId};
 
 pub(crate) use accept::accept;
 pub(crate) use admission::Place;
@@ -34,7 +34,7 @@ pub(crate) use tracker::{Guard, Tracker};
 use crate::balance::budget::BudgetPolicy;
 use crate::balance::cluster::{Cluster, Policy, Wanted};
 use crate::balance::outlier::OutlierPolicy;
-use crate::config::ProxyConfig;
+use crate::config::{Owner, ProxyConfig};
 use crate::demand::Answer;
 use crate::http::call::Ledger;
 use crate::http::failure::Failure;
@@ -105,6 +105,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, sockets: Sockets, ledger: Rc<dyn 
     if let Some(socket) = sockets.http {
         tokio::task::spawn_local(outbound::accept_http(worker.clone(), TcpListener::from_std(socket)?));
     }
+    for socket in sockets.captured.outbound {
+        let listener = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(outbound::accept_captured(worker.clone(), listener));
+    }
+    for socket in sockets.captured.inbound {
+        let listener = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(inbound::captured::accept(worker.clone(), listener));
+    }
     tokio::task::spawn_local(sweep(Rc::downgrade(&worker)));
     tokio::task::spawn_local(relief::relieve(Rc::downgrade(&worker)));
     let watch = Rc::downgrade(worker.pools.watch());
@@ -145,6 +153,9 @@ impl Worker {
 
     /// Brings `cluster` up to date, asking the control plane if its service is not known yet.
     pub(crate) async fn find(&self, cluster: &Cluster) -> Answer {
+        if let Some(address) = &cluster.wanted.at {
+            return Box::pin(self.find_at(cluster, address)).await;
+        }
         let key = &cluster.wanted.service;
         let (revision, known) = {
             let mut config = self.config.borrow_mut();
@@ -157,12 +168,34 @@ impl Worker {
         let answer = match known {
             Some(answer) => answer,
             // Rare and large; it must not make every request's future as large.
-            None => Box::pin(self.shared.demand.service(&self.shared.config, key)).await,
+            None => Box::pin(self.shared.demand.ask(&self.shared.config, key)).await,
         };
         if let Answer::Present(service) = &answer {
             cluster.follow(service, revision, now());
         }
         answer
+    }
+
+    /// The same for one that is an instance's own address.
+    async fn find_at(&self, cluster: &Cluster, address: &NetworkAddress) -> Answer {
+        let revision = self.shared.config.load().revision;
+        if let Some(service) = cluster.current(revision, now()) {
+            return Answer::Present(service);
+        }
+        match self.owner(address).await {
+            Answer::Present(Owner::Itself(service)) => {
+                cluster.follow(&service, revision, now());
+                Answer::Present(service)
+            }
+            // It was an instance's when the connection was made, and is none now.
+            Answer::Present(Owner::Service(_)) | Answer::Absent => Answer::Absent,
+            Answer::Unknown => Answer::Unknown,
+        }
+    }
+
+    /// Who has an address, asking the control plane if it is not known yet.
+    pub(crate) async fn owner(&self, address: &NetworkAddress) -> Answer<Owner> {
+        self.shared.addresses.ask(&self.shared.config, address).await
     }
 
     /// Who this proxy is.

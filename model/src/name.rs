@@ -139,6 +139,11 @@ impl ServiceKey {
     pub fn new(namespace: Namespace, name: ServiceName) -> Self {
         Self { namespace, name }
     }
+
+    /// What an instance of no service is called where a service's name has to stand.
+    pub fn unnamed() -> Self {
+        Self { namespace: Namespace::default_namespace(), name: ServiceName("unnamed".into()) }
+    }
 }
 
 impl FromStr for ServiceKey {
@@ -251,7 +256,8 @@ impl FromStr for RegistryId {
 string_forms!(RegistryId, InvalidName);
 
 /// One running instance, the same in every registry that shows it: `pod/UID`, `nomad/ALLOC/PORT`, `vm/ID`,
-/// `consul/DC/NODE/SERVICE-ID` or `file/REGISTRY/NAME`. An adapter names it by the first of these that it can tell.
+/// `consul/DC/NODE/SERVICE-ID`, `kubernetes/REGISTRY/NAMESPACE/SERVICE/ADDRESS` (an endpoint that is no pod) or
+/// `file/REGISTRY/NAME`. An adapter names it by the first of these that it can tell.
 ///
 /// The text behind the first slash is free, but holds no control characters and no `*`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -272,8 +278,8 @@ impl FromStr for InstanceId {
             Err(InvalidName { kind: "instance id", text: text.to_owned(), reason: reason.to_owned() })
         };
         let Some((kind, rest)) = text.split_once('/') else { return fail("it is not of the form kind/id") };
-        if !matches!(kind, "pod" | "nomad" | "vm" | "consul" | "file") {
-            return fail("its kind is none of pod, nomad, vm, consul, file");
+        if !matches!(kind, "pod" | "kubernetes" | "nomad" | "vm" | "consul" | "file") {
+            return fail("its kind is none of pod, kubernetes, nomad, vm, consul, file");
         }
         if rest.is_empty() || text.len() > 1024 {
             return fail("behind the kind there must be 1 to 1,000 bytes");

@@ -1,12 +1,13 @@
 //! The dump: what this proxy decides by, as JSON for people. No key and no token is in it.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use super::Admin;
 use super::readiness::{self, Readiness};
-use crate::config::{Endpoint, KnownService, ServiceConfig};
+use crate::config::{Endpoint, KnownAddress, KnownService, Owner, ProxyConfig, ServiceConfig};
 use crate::shared::Phase;
 
 /// Everything, services in the order of their names.
@@ -34,6 +35,7 @@ pub(super) fn dump(admin: &Admin, now: SystemTime) -> Value {
         "on_demand": admin.shared.demand.on_demand(),
         "revision": config.revision,
         "services": services,
+        "addresses": addresses(&config),
     })
 }
 
@@ -53,6 +55,18 @@ fn identity(admin: &Admin) -> Value {
         "trust": domains,
         "status": status,
     })
+}
+
+/// Whose the addresses of captured connections are, as text for people.
+fn addresses(config: &ProxyConfig) -> BTreeMap<String, Value> {
+    let owner = |known: &KnownAddress| match known {
+        KnownAddress::Free => json!(null),
+        KnownAddress::Owned(Owner::Service(key)) => json!({"service": key}),
+        KnownAddress::Owned(Owner::Itself(itself)) => {
+            json!({"workloads": itself.endpoints.iter().map(|endpoint| &endpoint.id).collect::<Vec<_>>()})
+        }
+    };
+    config.addresses.iter().map(|(address, known)| (address.to_string(), owner(known))).collect()
 }
 
 fn describe(service: &ServiceConfig) -> Value {

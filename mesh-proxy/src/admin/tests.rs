@@ -84,7 +84,7 @@ async fn ready_says_what_is_missing_until_nothing_is() {
     assert!(!body.contains("certificate"), "{body}");
 
     let services = imbl::HashMap::unit("api".parse().unwrap(), KnownService::Absent);
-    served.admin.shared.config.publish(ProxyConfig { revision: 1, services });
+    served.admin.shared.config.publish(ProxyConfig { revision: 1, services, ..ProxyConfig::default() });
     assert_eq!(served.ask("GET", "/ready").await, (200, "ready\n".to_owned()));
 
     let now = Instant::now();
@@ -108,7 +108,7 @@ async fn an_upstream_that_nobody_decides_holds_readiness_up_until_its_deadline()
         (status.connected, status.answering_since) = (true, Some(Instant::now()));
     });
     let services = imbl::HashMap::unit("store".parse().unwrap(), KnownService::Absent);
-    served.admin.shared.config.publish(ProxyConfig { revision: 1, services });
+    served.admin.shared.config.publish(ProxyConfig { revision: 1, services, ..ProxyConfig::default() });
     tokio::time::advance(Duration::from_secs(9)).await;
     assert_eq!(served.ask("GET", "/ready").await.0, 503);
     tokio::time::advance(Duration::from_secs(1)).await;

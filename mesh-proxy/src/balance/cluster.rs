@@ -12,13 +12,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_model::{Health, InstanceId, Locality, Protocol, ServiceKey};
+use weft_model::{Health, InstanceId, Locality, NetworkAddress, Protocol, ServiceKey};
 
 use crate::balance::budget::{BudgetPolicy, RetryBudget};
 use crate::balance::outlier::OutlierPolicy;
 use crate::balance::target::{Memory, Target, Unusable, Via};
 use crate::balance::tiers::Tier;
-use crate::config::{Endpoint, ServiceConfig};
+use crate::config::{Endpoint, EndpointPort, ServiceConfig};
 use crate::http::failure::Failure;
 use crate::record::{Destination, ResponseFlag};
 use crate::route::{self, ChosenPort};
@@ -28,9 +28,24 @@ use crate::settings::PortRef;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Wanted {
     pub(crate) service: ServiceKey,
+    /// The instance that has this address, instead of any of the service's.
+    pub(crate) at: Option<NetworkAddress>,
     pub(crate) port: Option<PortRef>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) plaintext: bool,
+}
+
+impl Wanted {
+    /// A port that nobody registered: an instance that is called by its own address has it all the same, if there is no
+    /// question which instance is meant.
+    fn unregistered(&self, service: &ServiceConfig) -> Option<EndpointPort> {
+        match (&self.at, &self.port, service.endpoints.as_slice()) {
+            (Some(_), Some(PortRef::Number(number)), [_only]) => {
+                Some(EndpointPort { name: None, number: *number, protocol: Protocol::Detect })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The rules, the same for all services of a proxy.
@@ -247,7 +262,9 @@ impl View {
     }
 
     fn build(wanted: &Wanted, policy: &Policy, service: &Arc<ServiceConfig>, old: Vec<Rc<Target>>) -> Self {
-        let chosen = route::choose_port(service, wanted.port.as_ref());
+        let unregistered = wanted.unregistered(service);
+        let chosen = route::choose_port(service, wanted.port.as_ref())
+            .or_else(|| unregistered.is_some().then(|| ChosenPort::unregistered(wanted.port.clone())));
         let mut view = Self { config: Some(service.clone()), has_port: chosen.is_some(), ..Self::empty() };
         let Some(chosen) = chosen else { return view };
         view.expected = route::expected_protocol(wanted.protocol, service, &chosen);
@@ -315,7 +332,8 @@ fn target(
     chosen: &ChosenPort,
     memory: impl FnOnce((InstanceId, Vec<IpAddr>, u16)) -> Rc<Memory>,
 ) -> Result<Target, Unusable> {
-    let port = chosen.on(endpoint).ok_or(Unusable::NoPort)?;
+    let port = chosen.on(endpoint).cloned().or_else(|| wanted.unregistered(service));
+    let port = port.ok_or(Unusable::NoPort)?;
     let via = Via::of(endpoint, port.number, wanted.plaintext)?;
     let destination = Destination {
         service: service.key.clone(),
@@ -325,11 +343,11 @@ fn target(
         version: endpoint.version.clone(),
     };
     Ok(Target {
-        protocol: route::protocol(wanted.protocol, port, chosen),
+        protocol: route::protocol(wanted.protocol, &port, chosen),
         via,
         destination: Arc::new(destination),
         memory: memory((endpoint.id.clone(), endpoint.addresses.clone(), port.number)),
-        port: port.clone(),
+        port,
         endpoint: endpoint.clone(),
         pool: OnceCell::new(),
     })

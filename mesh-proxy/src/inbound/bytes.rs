@@ -74,7 +74,7 @@ fn reachable(connection: &Connection, authority: &str) -> Result<Rc<Port>, Failu
         .map_err(|_| refuse(format!("CONNECT {authority:?} is not an address and a port")))?;
     let ip = address.ip().to_canonical();
     let own = ip.is_loopback()
-        || connection.local.map(|local| local.to_canonical()) == Some(ip)
+        || connection.ports.local() == Some(ip)
         || connection
             .worker
             .shared

@@ -1,23 +1,24 @@
 //! From the mesh, and from outside where that is permitted, to the local application.
 //!
 //! [`tunnel`] accepts other proxies over mTLS, [`permissive`] anybody in plaintext on ports that say so. Both end in
-//! [`http`] for requests and [`bytes`] for the rest. Only the ports of `[[inbound]]` are reachable, and never this
-//! proxy's own.
+//! [`http`] for requests and [`bytes`] for the rest. Only the ports of `[[inbound]]` are reachable, or
+//! where connections are captured every port of the host; and never this proxy's own.
 
 mod bytes;
+pub(crate) mod captured;
 mod http;
 pub(crate) mod permissive;
 mod port;
 pub(crate) mod tunnel;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ::http::HeaderValue;
 
 use crate::authorize::{Caller, authorize};
 use crate::http::failure::Failure;
-use crate::inbound::port::Port;
+use crate::inbound::port::{Port, Ports};
 use crate::record::ResponseFlag;
 use crate::worker::{Guard, Worker};
 
@@ -28,10 +29,8 @@ struct Connection {
     caller: Option<Caller>,
     /// The caller in `x-forwarded-client-cert`.
     xfcc: Option<HeaderValue>,
-    ports: Vec<Rc<Port>>,
+    ports: Ports,
     peer: SocketAddr,
-    /// Where the connection arrived.
-    local: Option<IpAddr>,
     /// Requests may travel as themselves, not only opaque bytes.
     requests: bool,
     guard: Rc<Guard>,
@@ -50,15 +49,7 @@ impl Connection {
 
     /// The application's port of this registered number.
     fn port(&self, number: u16) -> Result<Rc<Port>, Failure> {
-        let found = self.ports.iter().find(|port| port.number == number);
-        let port = found.ok_or_else(|| {
-            Failure::unsent(
-                ResponseFlag::NoRoute,
-                format!("port {number} is not an [[inbound]] port of this workload"),
-            )
-        })?;
-        port.refuse_own(&self.worker.shared.bound)?;
-        Ok(port.clone())
+        self.ports.of(number, &self.worker.shared.bound)
     }
 }
 

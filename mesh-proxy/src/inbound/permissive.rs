@@ -13,7 +13,7 @@ use weft_model::Protocol;
 use crate::http::call::{Call, chain};
 use crate::http::detect::{Spoken, detect};
 use crate::http::watched::Report;
-use crate::inbound::{Connection, Port, bytes, http};
+use crate::inbound::{Connection, Port, Ports, bytes, http};
 use crate::record::{Record, Reporter, RequestProtocol};
 use crate::telemetry::Level;
 use crate::worker::{Guard, Worker};
@@ -31,23 +31,34 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, index: usi
         listener,
         tracker,
         || speaks_http1,
-        move |stream, peer, guard| serve(serving.clone(), index, stream, peer, guard),
+        move |stream, peer, guard| serve_declared(serving.clone(), index, stream, peer, guard),
     )
     .await;
 }
 
-async fn serve(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: SocketAddr, guard: Guard) {
-    let ports = Port::all(&worker.shared.settings, worker.own_id().as_ref());
-    let Some(port) = ports.get(index).cloned() else { return };
+async fn serve_declared(worker: Rc<Worker>, index: usize, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    let local = stream.local_addr().ok().map(|local| local.ip());
+    let ports = Ports::new(&worker.shared.settings, worker.own_id().as_ref(), local);
+    let Some(port) = ports.declared(index) else { return };
+    serve(worker, ports, port, stream, peer, guard).await;
+}
+
+/// Serves a caller without an identity, who reaches this one port.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    ports: Ports,
+    port: Rc<Port>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) {
     worker.shared.telemetry.rise(Level::PermissiveConnections);
     let closed = guard.closed();
-    let local = stream.local_addr().ok().map(|local| local.ip());
     let connection = Rc::new(Connection {
         caller: None,
         xfcc: None,
         ports,
         peer,
-        local,
         requests: true,
         guard: Rc::new(guard),
         worker: worker.clone(),
@@ -88,7 +99,7 @@ async fn spoken(worker: &Worker, port: &Port, stream: &TcpStream) -> std::io::Re
     }
 }
 
-fn record(peer: SocketAddr) -> Record {
+pub(super) fn record(peer: SocketAddr) -> Record {
     Record {
         reporter: Reporter::Destination,
         started: SystemTime::now(),

@@ -21,7 +21,7 @@ use weft_model::SpiffeId;
 use crate::authorize::Caller;
 use crate::http::call::chain;
 use crate::http::watched::Report;
-use crate::inbound::{Connection, Port, http};
+use crate::inbound::{Connection, Ports, http};
 use crate::record::Reporter;
 use crate::shared::Shared;
 use crate::tcp::socket;
@@ -59,9 +59,8 @@ async fn serve(
         let connection = Rc::new(Connection {
             xfcc: xfcc(own.as_ref(), &secured),
             caller: Some(Caller::new(secured.id)),
-            ports: Port::all(&worker.shared.settings, own.as_ref()),
+            ports: Ports::new(&worker.shared.settings, own.as_ref(), local.map(|local| local.ip())),
             peer,
-            local: local.map(|local| local.ip()),
             requests: secured.requests,
             guard: Rc::new(guard),
             worker: worker.clone(),

@@ -4,12 +4,16 @@
 //! place in pools and balancers.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_model::{InstanceId, Service, ServiceKey, Workload};
+use weft_model::{
+    AddressOwner, Health, InstanceId, NetworkAddress, Protocol, Service, ServiceKey, Workload, WorkloadPort,
+};
+use weft_proto::Address;
 use weft_xds_client::Members;
 
-use crate::config::{Endpoint, EndpointPort, KnownService, ProxyConfig, ServiceConfig};
+use crate::config::{Endpoint, EndpointPort, KnownAddress, KnownService, Owner, ProxyConfig, ServiceConfig};
 
 /// A configuration with the service put in or replaced.
 pub(super) fn with_service(config: &ProxyConfig, service: &Service, workloads: &Members) -> ProxyConfig {
@@ -18,32 +22,84 @@ pub(super) fn with_service(config: &ProxyConfig, service: &Service, workloads: &
         Some(KnownService::Absent) | None => None,
     };
     let built = Arc::new(build(service, workloads, before.map(|before| before.as_ref())));
-    changed(config, |services| {
-        services.insert(service.key.clone(), KnownService::Present(built));
+    changed(config, |next| {
+        next.services.insert(service.key.clone(), KnownService::Present(built));
     })
 }
 
 /// A configuration that knows that there is no such service.
 pub(super) fn with_absent(config: &ProxyConfig, key: &ServiceKey) -> ProxyConfig {
-    changed(config, |services| {
-        services.insert(key.clone(), KnownService::Absent);
+    changed(config, |next| {
+        next.services.insert(key.clone(), KnownService::Absent);
     })
 }
 
 /// A configuration that knows nothing of the service.
 pub(super) fn without(config: &ProxyConfig, key: &ServiceKey) -> ProxyConfig {
-    changed(config, |services| {
-        services.remove(key);
+    changed(config, |next| {
+        next.services.remove(key);
     })
 }
 
-fn changed(
-    config: &ProxyConfig,
-    change: impl FnOnce(&mut imbl::HashMap<ServiceKey, KnownService>),
-) -> ProxyConfig {
+/// A configuration that knows who has the address.
+pub(super) fn with_address(config: &ProxyConfig, address: &Address) -> ProxyConfig {
+    let owner = match &address.owner {
+        AddressOwner::Service(key) => Owner::Service(key.clone()),
+        AddressOwner::Workloads(all) => Owner::Itself(Arc::new(itself(all, address.address.ip))),
+    };
+    changed(config, |next| {
+        next.addresses.insert(address.address.clone(), KnownAddress::Owned(owner));
+    })
+}
+
+/// A configuration that knows that nobody has the address.
+pub(super) fn with_free(config: &ProxyConfig, address: &NetworkAddress) -> ProxyConfig {
+    changed(config, |next| {
+        next.addresses.insert(address.clone(), KnownAddress::Free);
+    })
+}
+
+/// A configuration that knows nothing of the address.
+pub(super) fn without_address(config: &ProxyConfig, address: &NetworkAddress) -> ProxyConfig {
+    changed(config, |next| {
+        next.addresses.remove(address);
+    })
+}
+
+/// The workloads that have one address, each with all its ports. They count as healthy with the default weight: who calls
+/// an instance by its address wants this one, whatever is said of it.
+fn itself(workloads: &[Arc<Workload>], ip: IpAddr) -> ServiceConfig {
+    let endpoint = |workload: &Arc<Workload>| {
+        let mut ports: Vec<EndpointPort> = workload.services.values().flatten().map(port_of).collect();
+        ports.sort_by_key(|port| (port.number, port.protocol == Protocol::Detect));
+        ports.dedup_by_key(|port| port.number);
+        let described = described(workload, ports);
+        Arc::new(Endpoint {
+            addresses: vec![ip],
+            weight: Workload::DEFAULT_WEIGHT,
+            health: Health::Unknown,
+            ..described
+        })
+    };
+    let named = workloads.iter().find_map(|workload| workload.services.keys().next().cloned());
+    let key = named.or_else(|| workloads.iter().find_map(|workload| account(workload)));
+    ServiceConfig {
+        key: key.unwrap_or_else(ServiceKey::unnamed),
+        ports: Vec::new(),
+        endpoints: workloads.iter().map(endpoint).collect(),
+    }
+}
+
+/// What an instance of no service is called in telemetry: its service account.
+fn account(workload: &Workload) -> Option<ServiceKey> {
+    let (namespace, account) = workload.identity.as_ref()?.service_account()?;
+    Some(ServiceKey::new(namespace.parse().ok()?, account.parse().ok()?))
+}
+
+fn changed(config: &ProxyConfig, change: impl FnOnce(&mut ProxyConfig)) -> ProxyConfig {
     let mut next = config.clone();
     next.revision += 1;
-    change(&mut next.services);
+    change(&mut next);
     next
 }
 
@@ -71,17 +127,20 @@ fn endpoint(service: &ServiceKey, workload: &Workload) -> Option<Endpoint> {
     if workload.addresses.is_empty() {
         return None;
     }
-    let port = |port: &weft_model::WorkloadPort| EndpointPort {
-        name: port.name.clone(),
-        number: port.number,
-        protocol: port.protocol,
-    };
+    Some(described(workload, ports.iter().map(port_of).collect()))
+}
+
+fn port_of(port: &WorkloadPort) -> EndpointPort {
+    EndpointPort { name: port.name.clone(), number: port.number, protocol: port.protocol }
+}
+
+fn described(workload: &Workload, ports: Vec<EndpointPort>) -> Endpoint {
     let label =
         |key: &str| workload.labels.get(key).map_or_else(|| Arc::from(""), |value| Arc::from(value.as_str()));
-    Some(Endpoint {
+    Endpoint {
         id: workload.id.clone(),
         addresses: workload.addresses.clone(),
-        ports: ports.iter().map(port).collect(),
+        ports,
         identity: workload.identity.clone(),
         tunnel: workload.tunnel,
         weight: workload.weight,
@@ -89,14 +148,14 @@ fn endpoint(service: &ServiceKey, workload: &Workload) -> Option<Endpoint> {
         locality: workload.locality.clone(),
         app: label("app"),
         version: label("version"),
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use weft_model::{Health, Locality, Network, Protocol, Tunnel, WorkloadPort};
+    use weft_model::{Locality, Network, Tunnel};
 
     use super::*;
 
@@ -183,5 +242,40 @@ mod tests {
         let endpoint = present(&config, "api").endpoints[0].clone();
         assert_eq!(endpoint.tunnel_address().unwrap().to_string(), "10.0.0.1:15008");
         assert_eq!((endpoint.ports[0].number, &*endpoint.version, &*endpoint.app), (8080, "v1", ""));
+    }
+
+    fn owned(by: &[Arc<Workload>]) -> Address {
+        let address = "default/10.0.0.1".parse().unwrap();
+        Address { address, owner: AddressOwner::Workloads(by.to_vec()) }
+    }
+
+    fn itself_of(config: &ProxyConfig) -> Arc<ServiceConfig> {
+        match config.addresses.values().next() {
+            Some(KnownAddress::Owned(Owner::Itself(config))) => config.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_called_by_its_address_is_used_whatever_is_said_of_its_health() {
+        let mut draining = Workload::clone(&workload("a", "api", Health::Draining));
+        (draining.weight, draining.addresses) =
+            (0, vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]);
+        let config = itself_of(&with_address(&ProxyConfig::default(), &owned(&[Arc::new(draining)])));
+        let endpoint = &config.endpoints[0];
+        assert!(endpoint.health.takes_new_work() && endpoint.weight > 0);
+        assert_eq!(endpoint.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()], "and by this address alone");
+        assert_eq!((config.key.to_string().as_str(), endpoint.ports[0].number), ("default/api", 8080));
+    }
+
+    #[test]
+    fn an_instance_of_no_service_is_called_after_its_account() {
+        let mut alone = Workload::clone(&workload("a", "api", Health::Unknown));
+        alone.services.clear();
+        let config = itself_of(&with_address(&ProxyConfig::default(), &owned(&[Arc::new(alone.clone())])));
+        assert_eq!(config.key.to_string(), "default/api");
+        alone.identity = None;
+        let config = itself_of(&with_address(&ProxyConfig::default(), &owned(&[Arc::new(alone)])));
+        assert_eq!(config.key, ServiceKey::unnamed());
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use weft_identity::testkit::TestAuthority;
-use weft_model::Service;
-use weft_xds_client::Members;
+use weft_model::{AddressOwner, NetworkAddress, Service, ServiceKey};
+use weft_proto::Address;
+use weft_xds_client::{Command, Members};
 
 use super::*;
-use crate::config::KnownService;
+use crate::config::{KnownAddress, KnownService, Owner};
 
 struct Fixture {
     shared: Shared,
@@ -41,8 +42,18 @@ fn key(name: &str) -> ServiceKey {
 }
 
 fn present(name: &str) -> Event {
-    let service = Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
+    let service =
+        Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
     Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Members::new() })
+}
+
+fn address(ip: &str) -> NetworkAddress {
+    format!("default/{ip}").parse().unwrap()
+}
+
+fn owned(ip: &str) -> Event {
+    let owned = Address { address: address(ip), owner: AddressOwner::Service(key("api")) };
+    Event::Update(Update::AddressOwned(Arc::new(owned)))
 }
 
 fn bundles(of: &[&TestAuthority]) -> Event {
@@ -117,18 +128,27 @@ async fn subscriptions_follow_what_is_wanted() {
     fixture.shared.config.publish(ProxyConfig {
         revision: 1,
         services: imbl::HashMap::unit(key("restored"), KnownService::Absent),
+        addresses: imbl::HashMap::unit(address("10.0.0.9"), KnownAddress::Free),
+    });
+    let held = [present("restored"), owned("10.0.0.9")].map(|event| match event {
+        Event::Update(update) => update,
+        other => panic!("{other:?}"),
     });
     let (commands, mut receiver) = mpsc::channel(8);
     let drive = async {
         let mut next = async || receiver.recv().await.unwrap();
         assert!(matches!(next().await, Command::Unsubscribe(gone) if gone == key("restored")));
+        assert!(matches!(next().await, Command::UnsubscribeAddress(gone) if gone == address("10.0.0.9")));
         assert!(matches!(next().await, Command::Subscribe(new) if new == key("api")));
         assert!(fixture.known("restored").is_none());
         fixture.shared.demand.want(&key("more"));
         assert!(matches!(next().await, Command::Subscribe(new) if new == key("more")));
+        assert!(fixture.shared.config.load().addresses.is_empty());
+        fixture.shared.addresses.want(&address("10.0.0.1"));
+        assert!(matches!(next().await, Command::SubscribeAddress(new) if new == address("10.0.0.1")));
     };
     tokio::select! {
-        () = subscribe(&fixture.shared, HashSet::from([key("restored")]), commands, &fixture.changed) => panic!("it ended"),
+        () = subscribe::keep(&fixture.shared, Subscribed::of(&held), commands, &fixture.changed) => panic!("it ended"),
         () = drive => {}
     }
 }
@@ -151,11 +171,24 @@ async fn what_nobody_wants_any_more_is_forgotten_also_where_the_client_does_not_
     let fixture = fixture();
     fixture.take(present("api"));
     let services = fixture.shared.config.load().services.update(key("absent"), KnownService::Absent);
-    fixture.shared.config.publish(ProxyConfig { revision: 5, services });
+    fixture.shared.config.publish(ProxyConfig { revision: 5, services, ..ProxyConfig::default() });
     let (commands, mut receiver) = mpsc::channel(8);
     tokio::select! {
-        () = subscribe(&fixture.shared, HashSet::new(), commands, &fixture.changed) => panic!("it ended"),
+        () = subscribe::keep(&fixture.shared, Subscribed::default(), commands, &fixture.changed) => panic!("it ended"),
         command = receiver.recv() => assert!(matches!(command, Some(Command::Subscribe(api)) if api == key("api"))),
     }
     assert!(fixture.known("absent").is_none() && fixture.known("api").is_some());
+}
+
+#[test]
+fn whose_an_address_is_is_known_while_somebody_wants_to_know() {
+    let fixture = fixture();
+    let known = || fixture.shared.config.load().addresses.get(&address("10.0.0.1")).cloned();
+    fixture.take(owned("10.0.0.1"));
+    assert!(known().is_none(), "an answer to a question that was given up");
+    fixture.shared.addresses.want(&address("10.0.0.1"));
+    fixture.take(owned("10.0.0.1"));
+    assert!(matches!(known(), Some(KnownAddress::Owned(Owner::Service(api))) if api == key("api")));
+    fixture.take(Event::Update(Update::AddressFree(address("10.0.0.1"))));
+    assert!(matches!(known(), Some(KnownAddress::Free)));
 }

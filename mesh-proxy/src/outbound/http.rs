@@ -158,7 +158,7 @@ fn by_host(worker: &Worker, authority: &str) -> Result<Rc<Cluster>, Failure> {
     // The port of the HTTP port itself and HTTP's default say nothing about the service's.
     let port = named.port.filter(|port| Some(*port) != own && *port != 80).map(PortRef::Number);
     let plaintext = worker.shared.settings.http.as_ref().is_some_and(|http| http.plaintext);
-    Ok(worker.cluster(&Wanted { service: named.service, port, protocol: None, plaintext }))
+    Ok(worker.cluster(&Wanted { service: named.service, at: None, port, protocol: None, plaintext }))
 }
 
 fn record(origin: &Origin, request: &mut Request<Incoming>, grpc: bool) -> Record {

@@ -1,11 +1,14 @@
 //! From the local application into the mesh.
 //!
-//! A listener of an upstream leads to one service, the HTTP port to any, by name. What a connection speaks is the
+//! A listener of an upstream leads to one service, the HTTP port to any, by name, and captured connections to where they
+//! were going. What a connection speaks is the
 //! upstream's declared protocol, or decided by its first bytes; requests then take [`http`], bytes take [`tcp`].
 
 mod attempt;
+mod captured;
 mod connect;
 mod http;
+mod passthrough;
 mod tcp;
 
 use std::net::SocketAddr;
@@ -19,6 +22,7 @@ use weft_model::Protocol;
 use crate::balance::cluster::{Cluster, Wanted};
 use crate::http::detect::{Spoken, detect};
 use crate::http::watched::Report;
+pub(crate) use crate::outbound::captured::accept_captured;
 use crate::outbound::http::Origin;
 use crate::telemetry::Level;
 use crate::worker::{Guard, Worker};
@@ -28,6 +32,7 @@ pub(crate) async fn accept_upstream(worker: Rc<Worker>, listener: TcpListener, i
     let Some(upstream) = worker.shared.settings.upstream.get(index) else { return };
     let wanted = Wanted {
         service: upstream.service.clone(),
+        at: None,
         port: upstream.port.clone(),
         protocol: upstream.protocol,
         plaintext: upstream.plaintext,
@@ -66,6 +71,17 @@ async fn serve_upstream(
     guard: Guard,
 ) {
     let _open = Open::new(&worker);
+    serve_cluster(worker, cluster, stream, peer, guard).await;
+}
+
+/// Serves a connection that leads to one cluster.
+async fn serve_cluster(
+    worker: Rc<Worker>,
+    cluster: Rc<Cluster>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) {
     let declared = cluster.wanted.protocol.filter(|protocol| *protocol != Protocol::Detect);
     let protocol = match declared {
         Some(protocol) => protocol,
@@ -97,6 +113,11 @@ async fn serve_upstream(
 
 async fn serve_by_host(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
     let _open = Open::new(&worker);
+    serve_any(worker, stream, peer, guard).await;
+}
+
+/// Serves a connection whose requests name their services themselves.
+async fn serve_any(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
     match first_bytes(&stream, worker.shared.settings.timeouts.header_read, &guard).await {
         Ok(spoken) => serve_http(worker, None, spoken, stream, peer, guard).await,
         Err(error) => tracing::debug!(%error, %peer, "a connection broke before its first byte"),

@@ -125,7 +125,7 @@ async fn reach(worker: &Worker, target: &Target, call: &mut Call) -> Result<Byte
     Ok(bytes)
 }
 
-fn record(worker: &Worker, peer: SocketAddr) -> Record {
+pub(super) fn record(worker: &Worker, peer: SocketAddr) -> Record {
     Record {
         reporter: Reporter::Source,
         started: SystemTime::now(),

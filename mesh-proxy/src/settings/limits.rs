@@ -109,6 +109,8 @@ pub(crate) struct LimitSettings {
     pub(crate) endpoint_connections: usize,
     /// Services that are subscribed to on demand (beside the declared upstreams).
     pub(crate) on_demand_services: usize,
+    /// Addresses of captured connections whose owner is followed.
+    pub(crate) on_demand_addresses: usize,
 }
 
 impl Default for TimeoutSettings {
@@ -155,6 +157,8 @@ impl Default for LimitSettings {
             head_bytes: 64 * 1024,
             endpoint_connections: 1_024,
             on_demand_services: 1_000,
+            // Each name of the outside world is some; one costs 200 bytes here and at the control plane.
+            on_demand_addresses: 4_096,
         }
     }
 }

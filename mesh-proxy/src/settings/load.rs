@@ -78,6 +78,11 @@ impl Settings {
         problems
     }
 
+    /// Whether anything of this workload is reached from outside: then the tunnel listens.
+    pub(crate) fn has_inbound(&self) -> bool {
+        !self.inbound.is_empty() || !self.capture.inbound.is_empty()
+    }
+
     fn listener_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
@@ -87,10 +92,19 @@ impl Settings {
             None => _ = taken.insert(address, key),
         };
         take(self.admin.listen, "admin.listen".to_owned());
-        if !self.inbound.is_empty() {
+        if self.has_inbound() {
             take(self.tunnel.listen, "tunnel.listen".to_owned());
         }
-        if let Some(http) = &self.http {
+        for (n, address) in self.capture.outbound.iter().enumerate() {
+            take(*address, format!("capture.outbound[{n}]"));
+        }
+        for (n, address) in self.capture.inbound.iter().enumerate() {
+            take(*address, format!("capture.inbound[{n}]"));
+        }
+        // A captured listener that is called itself is the HTTP port.
+        if let Some(http) = &self.http
+            && !self.capture.outbound.contains(&http.listen)
+        {
             take(http.listen, "http.listen".to_owned());
         }
         for (n, upstream) in self.upstream.iter().enumerate() {

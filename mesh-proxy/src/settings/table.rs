@@ -79,6 +79,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "local port that leads to any service by Host; open where there is an [http]",
     ),
     setting("http.plaintext", "false", "allow endpoints without a proxy, in plaintext"),
+    setting(
+        "capture.outbound",
+        "none",
+        "listeners to which the application's own connections are redirected; one that is called itself routes by Host",
+    ),
+    setting("capture.inbound", "none", "listeners to which connections to the application are redirected"),
+    setting("capture.network", "default", "the network in which the captured destinations are valid"),
+    setting(
+        "capture.unknown",
+        "pass",
+        "pass or refuse: what becomes of a captured connection whose destination is nobody's in the mesh",
+    ),
+    setting(
+        "capture.plaintext",
+        "permissive",
+        "permissive or strict: whether captured connections without an identity reach the application",
+    ),
     setting("admin.listen", "127.0.0.1:15000", "ready, metrics, dump, log level, drain; no access control"),
     setting(
         "ready.upstream_deadline",
@@ -134,5 +151,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("limits.streams", "1000", "concurrent streams on an accepted connection"),
     setting("limits.head_bytes", "65536", "bytes of a head"),
     setting("limits.endpoint_connections", "1024", "connections to one endpoint, a worker"),
+    setting("limits.on_demand_addresses", "4096", "addresses of captured connections that are subscribed to"),
     setting("limits.on_demand_services", "1000", "services subscribed to because a request named them"),
 ];

@@ -2,4 +2,5 @@
 
 pub(crate) mod bytes;
 pub(crate) mod copy;
+pub(crate) mod original;
 pub(crate) mod socket;

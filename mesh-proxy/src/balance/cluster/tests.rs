@@ -42,7 +42,8 @@ fn service(endpoints: Vec<Endpoint>) -> Arc<ServiceConfig> {
 }
 
 fn cluster(policy: Policy, endpoints: Vec<Endpoint>, now: Instant) -> Cluster {
-    let wanted = Wanted { service: "api".parse().unwrap(), port: None, protocol: None, plaintext: false };
+    let wanted =
+        Wanted { service: "api".parse().unwrap(), at: None, port: None, protocol: None, plaintext: false };
     let cluster = Cluster::new(wanted, Rc::new(policy), now);
     cluster.follow(&service(endpoints), 1, now);
     cluster
@@ -199,7 +200,8 @@ fn an_endpoint_with_a_proxy_but_no_identity_is_not_used_even_in_plaintext() {
     let now = Instant::now();
     let mut anonymous = endpoint(1);
     anonymous.identity = None;
-    let wanted = Wanted { service: "api".parse().unwrap(), port: None, protocol: None, plaintext: true };
+    let wanted =
+        Wanted { service: "api".parse().unwrap(), at: None, port: None, protocol: None, plaintext: true };
     let cluster = Cluster::new(wanted, Rc::new(policy()), now);
     cluster.follow(&service(vec![anonymous]), 1, now);
     assert_eq!(cluster.pick(&[], now).unwrap_err().flag, ResponseFlag::UpstreamIdentity);
@@ -209,6 +211,7 @@ fn an_endpoint_with_a_proxy_but_no_identity_is_not_used_even_in_plaintext() {
 fn a_port_that_the_service_does_not_have_is_no_route() {
     let now = Instant::now();
     let wanted = Wanted {
+        at: None,
         service: "api".parse().unwrap(),
         port: Some(PortRef::Number(9)),
         protocol: None,

@@ -176,6 +176,7 @@ pub(super) fn prepare(
     overload.always = 0;
     let shared = Shared {
         demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
+        addresses: Demand::new([], 10),
         telemetry: Telemetry::new(&settings).unwrap(),
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),

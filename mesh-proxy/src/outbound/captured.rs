@@ -1,0 +1,88 @@
+//! Captured connections of the local application: the kernel led them here, and tells where they were going.
+//!
+//! A virtual address is its service; an instance's own address is that very instance; what is nobody's in the mesh is
+//! passed on as it came, or refused. A connection that was made to the listener itself was not captured: there requests
+//! name their services, as on the HTTP port.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::{TcpListener, TcpStream};
+use weft_model::NetworkAddress;
+
+use super::{Open, passthrough, serve_any, serve_cluster};
+use crate::balance::cluster::Wanted;
+use crate::config::Owner;
+use crate::demand::Answer;
+use crate::http::failure::Failure;
+use crate::record::ResponseFlag;
+use crate::settings::{PortRef, UnknownDestination};
+use crate::tcp::original::original_destination;
+use crate::worker::{Guard, Worker};
+
+/// Accepts for one listener of `capture.outbound`.
+pub(crate) async fn accept_captured(worker: Rc<Worker>, listener: TcpListener) {
+    let Ok(own) = listener.local_addr() else { return };
+    let tracker = worker.outbound.clone();
+    let serving = worker.clone();
+    crate::worker::accept(
+        &worker,
+        listener,
+        tracker,
+        || false,
+        move |stream, peer, guard| serve(serving.clone(), own, stream, peer, guard),
+    )
+    .await;
+}
+
+async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    let _open = Open::new(&worker);
+    let Some(to) = original_destination(&stream, own) else {
+        return called_itself(worker, stream, peer, guard).await;
+    };
+    // The application of this host calls a listener of its own proxy by the host's address.
+    if to.ip() == peer.ip() && worker.shared.bound.is_own(to) {
+        let words = format!("{to} is a listener of this proxy itself");
+        let failure = Failure::unsent(ResponseFlag::NoRoute, words);
+        return passthrough::refuse(&worker, peer, to, &failure);
+    }
+    let network = worker.shared.settings.capture.network.clone();
+    let address = NetworkAddress { network, ip: to.ip() };
+    let owner = tokio::select! {
+        biased;
+        owner = worker.owner(&address) => owner,
+        () = guard.closed() => return,
+    };
+    let port = Some(PortRef::Number(to.port()));
+    let wanted = match owner {
+        Answer::Present(Owner::Service(service)) => {
+            Wanted { service, at: None, port, protocol: None, plaintext: true }
+        }
+        Answer::Present(Owner::Itself(config)) => {
+            Wanted { service: config.key.clone(), at: Some(address), port, protocol: None, plaintext: true }
+        }
+        Answer::Absent | Answer::Unknown => return nobodys(worker, to, stream, peer, guard).await,
+    };
+    let cluster = worker.cluster(&wanted);
+    serve_cluster(worker, cluster, stream, peer, guard).await;
+}
+
+async fn nobodys(worker: Rc<Worker>, to: SocketAddr, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    match worker.shared.settings.capture.unknown {
+        UnknownDestination::Pass => passthrough::relay(worker, to, stream, peer, guard).await,
+        UnknownDestination::Refuse => {
+            let words = format!("{to} is nobody's in the mesh, and capture.unknown is refuse");
+            passthrough::refuse(&worker, peer, to, &Failure::unsent(ResponseFlag::NoRoute, words));
+        }
+    }
+}
+
+/// Not captured: the HTTP port, where it is here.
+async fn called_itself(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, guard: Guard) {
+    let settings = &worker.shared.settings;
+    let http = settings.http.as_ref().map(|http| http.listen);
+    if http.is_some_and(|http| settings.capture.outbound.contains(&http)) {
+        return serve_any(worker, stream, peer, guard).await;
+    }
+    tracing::debug!(%peer, "a connection to the capturing listener itself: it leads nowhere");
+}
