@@ -6,6 +6,7 @@
 
 mod app;
 mod client;
+mod cluster;
 mod disk;
 mod figures;
 mod host;
@@ -21,6 +22,7 @@ mod stream;
 
 pub use app::{App, AppKind};
 pub use client::{Answer, get, http1, http2};
+pub use cluster::{Cluster, KUBERNETES};
 pub use disk::SmallDisk;
 pub use figures::figure;
 pub use host::{FarHost, Host};

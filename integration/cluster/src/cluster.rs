@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use crate::components::Tools;
 use crate::files::Folder;
 use crate::record::{Name, Process, Record};
-use crate::running::{self, Cluster};
-use crate::{cgroups, command, link, ready};
+use crate::running::Cluster;
+use crate::{cgroups, command, end, link, ready};
 
 /// For `unshare` to have made the namespaces.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub enum Keep {
 /// ends of its logs then.
 pub fn start(plan: &Plan, keep: Keep) -> Result<Cluster> {
     let begun = Instant::now();
-    running::sweep(&plan.home)?;
+    end::sweep(&plan.home)?;
     let (folder, record) = claim(plan)?;
     let begun = namespaces(plan, &folder, record, keep).map(|(record, child)| {
         let child = (keep == Keep::WithHandle).then_some(child);
@@ -56,7 +56,7 @@ pub fn start(plan: &Plan, keep: Keep) -> Result<Cluster> {
     let mut cluster = match begun {
         Ok(cluster) => cluster,
         Err(error) => {
-            running::remove(&folder).context("taking away what a failed start left")?;
+            end::remove(&folder).context("taking away what a failed start left")?;
             return Err(error);
         }
     };

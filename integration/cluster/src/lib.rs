@@ -10,8 +10,10 @@ mod cgroups;
 mod cluster;
 mod command;
 mod components;
+mod end;
 mod files;
 mod images;
+mod kept;
 mod link;
 mod network;
 mod node;
@@ -22,9 +24,11 @@ mod running;
 
 pub use cluster::{Keep, Plan, start};
 pub use components::Tools;
+pub use end::{down, list};
+pub use kept::Kept;
 pub use network::Network;
 pub use record::{InvalidName, Name};
-pub use running::{Cluster, down, list};
+pub use running::Cluster;
 
 use std::path::Path;
 
@@ -34,4 +38,12 @@ use std::path::Path;
 /// When the node can't begin; there is no other way back.
 pub fn node(folder: &Path) -> anyhow::Result<()> {
     node::run(&files::Folder(folder.to_owned()))
+}
+
+/// Brings a cluster up, says `ready`, and takes it away when standard input ends; `weft-cluster hold` alone calls it.
+///
+/// # Errors
+/// When it does not come up, or something of it can't be taken away.
+pub fn hold(plan: &Plan) -> anyhow::Result<()> {
+    kept::hold(plan)
 }

@@ -25,6 +25,9 @@ enum Task {
     List { home: PathBuf },
     /// Import an archive of images into a cluster.
     Load { home: PathBuf, name: Name, archive: PathBuf },
+    /// Bring a cluster up for as long as standard input is open.
+    #[command(hide = true)]
+    Hold { home: PathBuf, name: Name },
     /// Be the first process of a node.
     #[command(hide = true)]
     Node { folder: PathBuf },
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Up { home, name } => up(home, name),
+        Task::Up { home, name } => up(&plan(home, name)?),
         Task::Down { home, name } => down(&home, &name),
         Task::List { home } => {
             for cluster in list(&home)? {
@@ -51,18 +54,22 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Load { home, name, archive } => Cluster::open(&home, &name)?.load_image(&archive),
+        Task::Hold { home, name } => weft_cluster::hold(&plan(home, name)?),
         Task::Node { folder } => weft_cluster::node(&folder),
     }
 }
 
-fn up(home: PathBuf, name: Name) -> Result<()> {
+fn plan(home: PathBuf, name: Name) -> Result<Plan> {
     let tools = Tools::from_environment();
     let tools =
         tools.map_err(|variable| anyhow::anyhow!("{variable} is not set; use cargo xtask cluster"))?;
-    let program = std::env::current_exe()?;
-    let cluster = start(&Plan { name, home, tools, program: program.clone() }, Keep::UntilDown)?;
+    Ok(Plan { name, home, tools, program: std::env::current_exe()? })
+}
+
+fn up(plan: &Plan) -> Result<()> {
+    let cluster = start(plan, Keep::UntilDown)?;
     // Beside this program, where the whole workspace has been built.
-    let weft = program.with_file_name("weft");
+    let weft = plan.program.with_file_name("weft");
     if weft.exists() {
         cluster.load_workload(&weft)?;
     }

@@ -1,4 +1,4 @@
-//! A cluster that runs: what can be done with it, and its end, after which nothing of it is left on the machine.
+//! A cluster that runs, and what can be done with it.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -7,18 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::{self, Run};
 use crate::components::{API_SERVER, FIRST, THEN, Tools};
 use crate::files::Folder;
 use crate::network::Network;
 use crate::node::control;
-use crate::record::{Name, Record, folders};
-use crate::{cgroups, images, link};
-
-/// For killed processes to be gone, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::record::{Name, Record};
+use crate::{end, images};
 
 /// A handle to a cluster.
 pub struct Cluster {
@@ -118,6 +114,11 @@ impl Cluster {
         self.kubectl_command().args(["apply", "-f"]).arg(file).said().map(drop)
     }
 
+    /// The network namespace of the node, for `setns` and for `nsenter --net=`.
+    pub fn network_namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.pid()).into()
+    }
+
     /// A command in the node's namespaces, with the host's programs.
     pub fn exec(&self, program: &str) -> Command {
         let mut command = command::of("nsenter");
@@ -195,7 +196,7 @@ impl Cluster {
     }
 
     pub(crate) fn end(&mut self) -> Result<()> {
-        remove(&self.folder)?;
+        end::remove(&self.folder)?;
         if let Some(mut child) = self.owned.take() {
             child.wait()?;
         }
@@ -219,71 +220,4 @@ fn fed(command: &mut Command, input: &[u8]) -> Result<String> {
     file.write_all(input)?;
     std::io::Seek::rewind(&mut file)?;
     command.stdin(Stdio::from(file)).said()
-}
-
-/// Ends the cluster of this name, or takes away what is left of it.
-///
-/// # Errors
-/// When there is nothing of it, or something can't be taken away.
-pub fn down(home: &Path, name: &Name) -> Result<()> {
-    let folder = Folder(home.join(name.as_str()));
-    if !folder.0.exists() {
-        bail!("there is no cluster {name}");
-    }
-    remove(&folder)
-}
-
-/// The clusters that run under a home.
-///
-/// # Errors
-/// When the home can't be read.
-pub fn list(home: &Path) -> Result<Vec<Cluster>> {
-    let names =
-        folders(home)?.into_iter().filter_map(|folder| Record::read(&folder)).map(|record| record.name);
-    Ok(names.filter_map(|name| Cluster::open(home, &name).ok()).collect())
-}
-
-/// Takes away what dead clusters left: one that was killed together with its owner had nobody to do it.
-pub(crate) fn sweep(home: &Path) -> Result<()> {
-    for folder in folders(home)? {
-        if Record::read(&folder).is_some_and(|record| !record.first.lives()) {
-            remove(&folder).with_context(|| format!("sweeping {}", folder.0.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Ends everything in the cluster and removes all that is outside its namespaces: link, control groups, folder.
-pub(crate) fn remove(folder: &Folder) -> Result<()> {
-    if let Some(record) = Record::read(folder) {
-        let itself = record.first.pid == std::process::id();
-        // Held open, the namespace keeps the link, and the link the slot, until all that belongs to it is gone.
-        let _namespace = std::fs::File::open(format!("/proc/{}/ns/net", record.first.pid));
-        if record.first.lives() && !itself {
-            let pid = Pid::from_raw(record.first.pid.cast_signed()).context("a process id is not 0")?;
-            kill_process(pid, Signal::KILL).context("killing the node")?;
-        }
-        let end = Instant::now() + PATIENCE;
-        // The first process is gone when all others of its namespace are.
-        while record.first.lives() && !itself {
-            if Instant::now() > end {
-                bail!(
-                    "the node {} is still there {} s after it was killed",
-                    record.first.pid,
-                    PATIENCE.as_secs()
-                );
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        if let Some(network) = record.network
-            && link::still_has(network, &folder.0)?
-        {
-            cgroups::remove(network)?;
-            link::cut(network)?;
-        }
-    }
-    std::fs::remove_dir_all(&folder.0).with_context(|| format!("removing {}", folder.0.display()))?;
-    // The home goes with its last cluster; that it is not empty is the usual case.
-    let _ = folder.0.parent().map(std::fs::remove_dir);
-    Ok(())
 }
