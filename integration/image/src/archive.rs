@@ -136,6 +136,11 @@ impl Image {
     }
 }
 
+/// SHA-256 in hexadecimal, as blobs are named.
+pub fn digest(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
 /// Go's names, which the specification prescribes.
 fn architecture() -> Result<&'static str, Error> {
     match std::env::consts::ARCH {
@@ -150,7 +155,7 @@ struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
     fn add(&mut self, media_type: &'static str, content: Vec<u8>) -> Descriptor {
-        let name = hex::encode(Sha256::digest(&content));
+        let name = digest(&content);
         let (digest, size) = (format!("sha256:{name}"), content.len());
         self.0.insert(name, content);
         Descriptor { media_type, digest, size, annotations: BTreeMap::new() }

