@@ -30,7 +30,7 @@ pub(crate) fn redirect(options: &Options) -> RedirectSettings {
 /// The init container.
 pub(crate) fn init_container(redirect: &RedirectSettings, settings: &InjectorSettings) -> Value {
     let (name, verb, security) = match settings.cni {
-        true => (weft_redirect::VERIFY_CONTAINER, "check", container::security()),
+        true => (weft_redirect::VERIFY_CONTAINER, "verify", container::security(NOBODY)),
         false => (weft_redirect::INIT_CONTAINER, "apply", privileged()),
     };
     let mut init = json!({
@@ -44,6 +44,9 @@ pub(crate) fn init_container(redirect: &RedirectSettings, settings: &InjectorSet
     container::set_pull_policy(&mut init, settings);
     init
 }
+
+/// A user whose traffic is captured as the application's is.
+const NOBODY: u32 = 65534;
 
 /// Root, since a container without it gets no capability; and of root's capabilities only the one for the rules.
 fn privileged() -> Value {

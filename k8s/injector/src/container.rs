@@ -33,7 +33,7 @@ pub(crate) fn proxy(pod: &Value, options: &Options, settings: &InjectorSettings,
         ],
         "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "failureThreshold": 3},
         "resources": resources(options),
-        "securityContext": security(),
+        "securityContext": security(PROXY_ID),
         "volumeMounts": [
             {"name": STATE_VOLUME, "mountPath": STATE_PATH},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": true},
@@ -64,10 +64,10 @@ pub(crate) fn volumes(settings: &InjectorSettings) -> [Value; 2] {
 }
 
 /// What the restricted level of Pod Security asks for.
-pub(crate) fn security() -> Value {
+pub(crate) fn security(user: u32) -> Value {
     json!({
-        "runAsUser": PROXY_ID,
-        "runAsGroup": PROXY_ID,
+        "runAsUser": user,
+        "runAsGroup": user,
         "runAsNonRoot": true,
         "privileged": false,
         "allowPrivilegeEscalation": false,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use weft_model::PortName;
+use weft_model::{Network, PortName};
 
 use crate::options::Options;
 use crate::probes::{Probe, Target};
@@ -58,6 +58,9 @@ pub(crate) fn variables(
     if options.capture {
         set("WEFT_PROXY_CAPTURE__OUTBOUND", both_families("127.0.0.1", "[::1]", port::OUTBOUND));
         set("WEFT_PROXY_CAPTURE__INBOUND", both_families("0.0.0.0", "[::]", port::INBOUND));
+        if options.network != Network::default_network() {
+            set("WEFT_PROXY_CAPTURE__NETWORK", quoted(options.network.as_str()));
+        }
         set("WEFT_PROXY_CAPTURE__UNKNOWN", quoted(options.unknown.as_str()));
         set("WEFT_PROXY_CAPTURE__PLAINTEXT", quoted(options.inbound_plaintext.as_str()));
     } else if let Some(inbound) = inbound(pod, options) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weft_model::{
-    Cidr, Cpu, InboundPlaintext, KeySyntax, Memory, Metadata, Namespace, ProxyMetadata, ServiceName,
+    Cidr, Cpu, InboundPlaintext, KeySyntax, Memory, Metadata, Namespace, Network, ProxyMetadata, ServiceName,
     TrustDomain, Tunnel, UnknownDestination,
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) skip_outbound_cidrs: BTreeSet<Cidr>,
     pub(crate) upstreams: Vec<weft_model::Upstream>,
     pub(crate) namespace: Namespace,
+    pub(crate) network: Network,
     /// What the pod's ports are said to belong to, where it has to be said.
     pub(crate) service: ServiceName,
     pub(crate) app: String,
@@ -98,6 +99,7 @@ impl Options {
                 .collect(),
             upstreams: proxy.upstreams.clone(),
             namespace: own,
+            network: metadata.network().unwrap_or(&settings.network).clone(),
             service: service(pod, metadata, label(["app.kubernetes.io/name", "app"])),
             app: metadata.app().unwrap_or_else(|| label(["app.kubernetes.io/name", "app"])).to_owned(),
             version: metadata

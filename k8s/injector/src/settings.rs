@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use weft_model::{Cidr, Cpu, InboundPlaintext, Memory, RegistryId, UnknownDestination};
+use weft_model::{Cidr, Cpu, InboundPlaintext, Memory, Network, RegistryId, UnknownDestination};
 
 use crate::port;
 
@@ -23,6 +23,8 @@ pub struct InjectorSettings {
     pub root_sha256: Vec<String>,
     /// The control plane's name of this cluster.
     pub registry: RegistryId,
+    /// The network in which the pods' addresses are valid.
+    pub network: Network,
     /// The audience of the proxies' tokens.
     pub audience: String,
     /// Whether the CNI plugin sets up the capture, so that pods need no privilege.
@@ -83,6 +85,7 @@ impl Default for InjectorSettings {
             control: vec!["weft-control.weft-system.svc:15010".to_owned()],
             root_sha256: Vec::new(),
             registry: "kubernetes/default".parse().expect("it is a registry's name"),
+            network: Network::default_network(),
             audience: "weft".to_owned(),
             cni: false,
             native_sidecars: true,
