@@ -168,6 +168,11 @@ impl Authority {
         self.keys.load().bundle.roots.iter().filter_map(|root| Some(life(root).ok()?.1)).collect()
     }
 
+    /// Who signs now.
+    pub(crate) fn issuer(&self) -> Arc<Signer> {
+        self.keys.load().issuing.clone()
+    }
+
     /// Issues a leaf for an attested identity.
     ///
     /// # Errors

@@ -211,7 +211,7 @@ fn back_dated(now: SystemTime, not_after: SystemTime) -> SystemTime {
     now - (life / BACK_DATED_PART).clamp(SHORTEST_BACK_DATED, LONGEST_BACK_DATED)
 }
 
-fn set_life(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
+pub(crate) fn set_life(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
     params.not_before = OffsetDateTime::from(not_before);
     params.not_after = OffsetDateTime::from(not_after);
     let mut serial: [u8; 16] = rand::random();

@@ -128,6 +128,14 @@ async fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What this answers to a GET of `/ready` or `/metrics`, for another port of this process that tells the same.
+pub(crate) fn read_only(
+    admin: &Admin,
+    path: &str,
+) -> http::Response<http_body_util::Full<hyper::body::Bytes>> {
+    route::read(admin, Origin::Loopback, path)
+}
+
 /// Serves until dropped.
 pub(crate) async fn serve(listeners: Listeners, admin: Arc<Admin>) {
     let mut connections = JoinSet::new();

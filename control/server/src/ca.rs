@@ -90,7 +90,13 @@ impl Ca {
     /// What proxies see of it.
     pub(crate) fn service(&self, consul: ConsulAttestor, limits: LimitSettings) -> CaService {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
-        CaService::new(CaServiceParts { authority, tokens, consul: Some(Arc::new(consul)), kubernetes: None, limits })
+        CaService::new(CaServiceParts {
+            authority,
+            tokens,
+            consul: Some(Arc::new(consul)),
+            kubernetes: None,
+            limits,
+        })
     }
 }
 

@@ -23,6 +23,10 @@ pub(crate) struct Counters {
     pub(crate) refused_streams: Reasons,
     /// From a registry's event to the acknowledgement of a proxy that it concerns.
     pub(crate) convergence: Histogram,
+    /// Pods that the webhook was asked about, by [`VERDICTS`].
+    pub(crate) injections: Reasons,
+    /// From a review's last byte to its answer.
+    pub(crate) injecting: Histogram,
 }
 
 impl Default for Counters {
@@ -36,6 +40,8 @@ impl Default for Counters {
             streams: Counter::default(),
             refused_streams: Reasons::new(REASONS),
             convergence: Histogram::new(&BOUNDS),
+            injections: Reasons::new(VERDICTS),
+            injecting: Histogram::new(&INJECTION_BOUNDS),
         }
     }
 }
@@ -70,4 +76,17 @@ const BOUNDS: [Duration; 11] = [
     Duration::from_millis(2500),
     Duration::from_secs(5),
     Duration::from_secs(10),
+];
+
+/// What the webhook says to a pod.
+pub(crate) const VERDICTS: &[&str] = &["injected", "skipped", "not_a_pod", "refused", "unreadable"];
+
+/// A pod takes a fraction of a millisecond.
+const INJECTION_BOUNDS: [Duration; 6] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(10),
 ];

@@ -22,6 +22,7 @@ mod rotate;
 mod run;
 mod settings;
 mod stalled;
+mod webhook;
 
 use std::process::ExitCode;
 

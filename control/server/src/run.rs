@@ -24,6 +24,7 @@ use weft_proto::discovery::aggregated_discovery_service_server::AggregatedDiscov
 use weft_registry::file::{FileRegistry, FileSettings};
 use weft_registry::{Registry, SuperviseSettings};
 use weft_registry_consul::ConsulRegistry;
+use weft_registry_kubernetes::KubernetesRegistry;
 
 use crate::abandoned::NoteAbandoned;
 use crate::admin::{self, Admin, Listeners, Seen};
@@ -40,6 +41,7 @@ use crate::readiness::{Phase, await_registries, stopping};
 use crate::rotate::Rotator;
 use crate::settings::{RegistrySettings, Settings};
 use crate::stalled::Stalled;
+use crate::webhook::Webhook;
 
 /// Runs the control plane until `stop` is ready.
 pub(crate) async fn run(
@@ -57,6 +59,7 @@ pub(crate) async fn run(
     let attestor = consul_attestor(&settings)?;
     let ca = Ca::open(&settings)?;
     let admin_sockets = Listeners::bind(&settings.admin_socket(), settings.admin.listen).await?;
+    let webhook = Webhook::open(&settings, &ca.authority).await?;
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("listening on {} for proxies", settings.listen))?;
     let listen = listener.local_addr()?;
@@ -83,7 +86,7 @@ pub(crate) async fn run(
     let rotator = rotator(&settings, &published, &ads, &ca);
     let seen =
         Seen { rotator: rotator.clone(), counts: ca_service.counts(), connections: connections.clone() };
-    let admin = admin(&settings, started, listen, published, &ads, &ca, seen);
+    let admin = Arc::new(admin(&settings, started, listen, published, &ads, &ca, seen));
 
     let mut tasks = JoinSet::new();
     let (authority, identity) = (Arc::clone(&ca.authority), ca.identity.clone());
@@ -92,7 +95,10 @@ pub(crate) async fn run(
     );
     tasks.spawn(done(ingest.run(phases.clone())));
     tasks.spawn(done(rotator.run()));
-    tasks.spawn(done(admin::serve(admin_sockets, Arc::new(admin))));
+    if let Some(webhook) = webhook {
+        tasks.spawn(done(webhook.run(admin.clone())));
+    }
+    tasks.spawn(done(admin::serve(admin_sockets, admin)));
     let (stalled, counters) = (ads.stalled.clone(), Arc::clone(&ads.counters));
     tasks.spawn(done(stalled.run(move || counters.refused_streams.add("not_read"))));
     let incoming = transport::incoming(listener, ca.identity, connections);
@@ -226,7 +232,15 @@ fn follow(one: &RegistrySettings, settings: &Settings) -> Result<Followed> {
             let registry = ConsulRegistry::new(id, consul, trust_domain);
             Box::new(registry.with_context(|| format!("settings of registry {}", one.id))?)
         }
-        _ => bail!("settings of registry {}: expected file/NAME with a directory, or consul/NAME", one.id),
+        (RegistryKind::Kubernetes, _) => {
+            let kubernetes = one.kubernetes.clone().unwrap_or_default();
+            let registry = KubernetesRegistry::new(id, kubernetes, trust_domain);
+            Box::new(registry.with_context(|| format!("settings of registry {}", one.id))?)
+        }
+        _ => bail!(
+            "settings of registry {}: expected file/NAME with a directory, consul/NAME or kubernetes/NAME",
+            one.id
+        ),
     };
     let supervise = SuperviseSettings { guard: (&one.guard).into() };
     Ok(Followed { registry, required: one.required, mapping: one.mapping.clone(), supervise })

@@ -23,6 +23,7 @@ pub(crate) use load::load;
 pub(crate) use registry::RegistrySettings;
 
 use crate::ca::CaSettings;
+use crate::webhook::WebhookSettings;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitSettings,
     /// When this process counts as ready.
     pub(crate) ready: ReadySettings,
+    /// The injection webhook of a Kubernetes cluster. Absent: there is none.
+    pub(crate) webhook: Option<WebhookSettings>,
     /// What happens on SIGTERM.
     pub(crate) shutdown: ShutdownSettings,
 }
@@ -123,6 +126,7 @@ impl Default for Settings {
             ca: CaSettings::default(),
             limits: LimitSettings::default(),
             ready: ReadySettings::default(),
+            webhook: None,
             shutdown: ShutdownSettings::default(),
         }
     }

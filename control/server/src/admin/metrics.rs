@@ -88,6 +88,12 @@ pub(super) const TABLE: &[Metric] = &[
         "gauge",
         "When a certificate expires: own, issuing, root.",
     ),
+    metric(
+        "weft_control_injections_total",
+        "counter",
+        "Pods that the webhook was asked about, by the answer.",
+    ),
+    metric("weft_control_injection_seconds", "histogram", "Time to answer for a pod."),
     metric("weft_control_tasks", "gauge", "Tasks that have not ended: one that only grows is a leak."),
 ];
 
@@ -100,6 +106,8 @@ pub(super) fn render(admin: &Admin) -> String {
     connections(&mut page, admin);
     authority(&mut page, admin);
     certificates(&mut page, admin);
+    page.reasons("weft_control_injections_total", "verdict", &admin.counters.injections);
+    page.histogram("weft_control_injection_seconds", &admin.counters.injecting);
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         page.one("weft_control_tasks", runtime.metrics().num_alive_tasks() as f64);
     }

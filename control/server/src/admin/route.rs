@@ -39,7 +39,7 @@ pub(super) async fn answer(admin: &Admin, origin: Origin, request: Request<Incom
     }
 }
 
-fn read(admin: &Admin, origin: Origin, requested: &str) -> Answer {
+pub(super) fn read(admin: &Admin, origin: Origin, requested: &str) -> Answer {
     let state = admin.published.state.borrow().clone();
     match requested {
         "/ready" => ready(admin),

@@ -54,7 +54,12 @@ fn id() -> RegistryId {
 }
 
 fn service(name: &str) -> Entry {
-    Entry::Service(Service { key: name.parse().unwrap(), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() })
+    Entry::Service(Service {
+        key: name.parse().unwrap(),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+    })
 }
 
 fn workload(name: &str, health: Health) -> Entry {

@@ -5,7 +5,12 @@ use weft_model::{RegistryEvent, Scope, Service};
 use super::*;
 
 fn service(name: &str) -> Entry {
-    Entry::Service(Service { key: name.parse().unwrap(), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() })
+    Entry::Service(Service {
+        key: name.parse().unwrap(),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+    })
 }
 
 fn id() -> RegistryId {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use weft_model::{Mapping, RegistryId};
 use weft_registry::GuardSettings;
 use weft_registry_consul::ConsulSettings;
+use weft_registry_kubernetes::KubernetesSettings;
 
 /// One registry. Its id's kind says which of the sections it needs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct RegistrySettings {
     /// Of a `consul/…` registry.
     #[serde(default)]
     pub(crate) consul: Option<ConsulSettings>,
+    /// Of a `kubernetes/…` registry.
+    #[serde(default)]
+    pub(crate) kubernetes: Option<KubernetesSettings>,
     /// How its services are named in the mesh.
     #[serde(default)]
     pub(crate) mapping: Mapping,
