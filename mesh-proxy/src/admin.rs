@@ -1,4 +1,4 @@
-//! The admin endpoint: HTTP/1.1 on the shell's own thread, so that a busy data path can't silence it, nor it the data path.
+//! The admin endpoint, for the people and programs of this host.
 //!
 //! It has no access control: it listens on loopback unless the settings say otherwise, and shows no key and no token.
 //! What can be asked is in `respond`; what is shown is computed there and then.
@@ -6,27 +6,19 @@
 mod dump;
 mod readiness;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinSet};
 
 use crate::identity::IdentityStatus;
 use crate::logging::LogLevel;
 use crate::mesh::MeshStatus;
 use crate::shared::{Phase, Shared};
+use crate::shell_http::{self, Bounds, Reply, not_allowed, reply, text};
 use crate::telemetry::Observed;
 use readiness::Readiness;
 
@@ -41,50 +33,14 @@ pub(crate) struct Admin {
     pub(crate) drain: Arc<Notify>,
 }
 
-/// Open admin connections: enough for people and scrapers, not enough to matter. With one more the oldest is closed:
-/// connections that say nothing must not keep a scraper out.
-const CONNECTIONS: usize = 64;
-/// For a request's head; an idle connection is closed after it too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Enough for people and scrapers, not enough to matter.
+const BOUNDS: Bounds = Bounds { name: "admin", places: 64, patience: Duration::from_secs(30) };
 
 /// Serves for ever.
 pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
-    let mut connections = JoinSet::new();
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let admin = admin.clone();
-                open.retain(|connection| !connection.is_finished());
-                if open.len() >= CONNECTIONS
-                    && let Some(oldest) = open.pop_front()
-                {
-                    oldest.abort();
-                }
-                open.push_back(connections.spawn(async move {
-                    let service = service_fn(|request| {
-                        let response = respond(&admin, &request);
-                        async move { Ok::<_, Infallible>(response) }
-                    });
-                    let served = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(PATIENCE)
-                        .serve_connection(TokioIo::new(stream), service);
-                    // A client that goes away is its own business.
-                    _ = served.await;
-                }));
-            }
-            Err(error) => {
-                // Out of file descriptors: waiting is all that helps.
-                tracing::warn!("admin: accepting a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    let answer = move |request: Request<Incoming>, _| std::future::ready(respond(&admin, &request));
+    shell_http::serve(BOUNDS, listener, answer).await;
 }
-
-type Reply = Response<Full<Bytes>>;
 
 const USAGE: &str =
     "GET /ready\nGET /metrics\nGET /config_dump\nGET /log_level\nPUT /log_level?level=FILTER\nPOST /drain\n";
@@ -109,7 +65,8 @@ fn respond(admin: &Admin, request: &Request<Incoming>) -> Reply {
     }
 }
 
-fn ready(admin: &Admin) -> Reply {
+/// Whether new work may be sent here, and what is missing.
+pub(crate) fn ready(admin: &Admin) -> Reply {
     let Readiness { missing, undecided } = readiness::look(admin, SystemTime::now());
     let (status, first) = match missing.is_empty() {
         true => (StatusCode::OK, "ready"),
@@ -119,7 +76,8 @@ fn ready(admin: &Admin) -> Reply {
     text(status, format!("{first}\n{lines}"))
 }
 
-fn metrics(admin: &Admin) -> Reply {
+/// The metrics, for a scraper.
+pub(crate) fn metrics(admin: &Admin) -> Reply {
     let body = admin.shared.telemetry.exposition(&observed(admin, SystemTime::now()));
     reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
 }
@@ -165,22 +123,5 @@ fn json(value: &serde_json::Value) -> Reply {
     reply(StatusCode::OK, "application/json", format!("{value:#}\n"))
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Reply {
-    reply(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn not_allowed(allowed: &'static str) -> Reply {
-    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} here\n"));
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    reply
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,7 @@ use weft_process::notify;
 use crate::admin::{self, Admin};
 use crate::config::{ConfigStore, ProxyConfig};
 use crate::demand::Demand;
+use crate::health;
 use crate::identity::{self, IdentityStatus};
 use crate::logging::LogLevel;
 use crate::mesh::{self, Mesh};
@@ -52,6 +53,8 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     let (sockets, mut bound) = sockets::bind(&settings)?;
     let (admin_address, admin_socket) = sockets::bind_admin(&settings)?;
     bound.admin = Some(admin_address);
+    let (health_address, health_socket) = sockets::bind_health(&settings)?.unzip();
+    bound.health = health_address;
     state.write(PORTS, &serde_json::to_vec_pretty(&bound)?)?;
 
     let demand = wanted(&settings, &config);
@@ -76,7 +79,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     shared.telemetry.watch("shell".to_owned(), runtime.handle());
     let shell = Shell { shared, state, instance, log, notify_socket };
-    runtime.block_on(shell.run(mesh, admin_socket, workers))
+    runtime.block_on(shell.run(mesh, (admin_socket, health_socket), workers))
 }
 
 /// The declared upstreams, and what was restored: it was asked for on demand before the restart, and goes when nobody
@@ -127,6 +130,9 @@ fn spawn_workers(shared: &Arc<Shared>, sockets: Vec<Sockets>) -> Result<mpsc::Re
     Ok(ends)
 }
 
+/// The admin endpoint's socket, and the health port's.
+type Watched = (std::net::TcpListener, Option<std::net::TcpListener>);
+
 /// What the shell's tasks share.
 struct Shell {
     shared: Arc<Shared>,
@@ -137,16 +143,11 @@ struct Shell {
 }
 
 impl Shell {
-    async fn run(
-        self,
-        mesh: Mesh,
-        admin: std::net::TcpListener,
-        ends: mpsc::Receiver<WorkerEnd>,
-    ) -> Result<ExitCode> {
+    async fn run(self, mesh: Mesh, watched: Watched, ends: mpsc::Receiver<WorkerEnd>) -> Result<ExitCode> {
         let mut signals = Signals::new()?;
         let drain = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        self.start(&mut tasks, mesh, admin, drain.clone())?;
+        self.start(&mut tasks, mesh, watched, drain.clone())?;
         notify::ready(self.notify_socket.as_deref());
         tracing::info!(instance = self.instance, listeners = %serde_json::to_string(&self.shared.bound)?, "weft-proxy {} runs", env!("CARGO_PKG_VERSION"));
         let mut ends = ends;
@@ -163,7 +164,7 @@ impl Shell {
         &self,
         tasks: &mut JoinSet<()>,
         mesh: Mesh,
-        admin: std::net::TcpListener,
+        (admin, health): Watched,
         drain: Arc<Notify>,
     ) -> Result<()> {
         let (identity_status, identity) = watch::channel(IdentityStatus::default());
@@ -177,7 +178,11 @@ impl Shell {
             log: self.log.clone(),
             drain,
         };
-        tasks.spawn(admin::serve(Arc::new(admin), admin_listener));
+        let admin = Arc::new(admin);
+        if let Some(health) = health {
+            tasks.spawn(health::serve(admin.clone(), TcpListener::from_std(health)?));
+        }
+        tasks.spawn(admin::serve(admin, admin_listener));
         tasks.spawn(evict(self.shared.clone()));
         tasks.spawn(overload::watch(self.shared.clone()));
         if self.shared.settings.control.addresses.is_empty() {

@@ -5,6 +5,7 @@
 //! Every error names the source, the key and what was expected. The sections are in the files beside this one.
 
 mod capture;
+mod health;
 mod identity;
 mod limits;
 mod load;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use capture::{CaptureSettings, Plaintext, UnknownDestination};
+pub(crate) use health::{GrpcProbe, Header, HealthSettings, HttpProbe, ProbeSettings, TcpProbe};
 pub(crate) use identity::{
     ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource, KubernetesAttestation,
 };
@@ -63,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) capture: CaptureSettings,
     /// The admin endpoint.
     pub(crate) admin: AdminSettings,
+    /// The health port.
+    pub(crate) health: HealthSettings,
     /// When `/ready` says yes.
     pub(crate) ready: ReadySettings,
     /// What is logged of requests and connections.
@@ -110,6 +114,7 @@ impl Default for Settings {
             http: None,
             capture: CaptureSettings::default(),
             admin: AdminSettings::default(),
+            health: HealthSettings::default(),
             ready: ReadySettings::default(),
             access_log: AccessLogSettings::default(),
             metrics: MetricSettings::default(),

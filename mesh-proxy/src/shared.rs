@@ -131,6 +131,7 @@ impl<T> Default for Captured<T> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Bound {
     pub(crate) admin: Option<SocketAddr>,
+    pub(crate) health: Option<SocketAddr>,
     pub(crate) tunnel: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) upstreams: Vec<SocketAddr>,
@@ -142,7 +143,7 @@ impl Bound {
     /// Whether `address`, which is one of this host, is a listener of this proxy itself: a call to it would go round in
     /// circles.
     pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
-        let single = [self.admin, self.tunnel, self.http].into_iter().flatten();
+        let single = [self.admin, self.health, self.tunnel, self.http].into_iter().flatten();
         let permissive = self.permissive.iter().copied().flatten();
         let captured = self.captured.outbound.iter().chain(&self.captured.inbound).copied();
         let mut all = single.chain(self.upstreams.iter().copied()).chain(permissive).chain(captured);

@@ -6,7 +6,7 @@
 //!
 //! What is set on a listener the kernel gives to each connection that it accepts, so that accepting costs no further call.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -103,6 +103,22 @@ pub(crate) fn bind_admin(settings: &Settings) -> Result<(SocketAddr, TcpListener
     Ok((listener.local_addr().with_context(context)?, listener))
 }
 
+/// The health port's socket, where there is one. `[::]` is both families, or IPv4 alone on a host without IPv6.
+pub(crate) fn bind_health(settings: &Settings) -> Result<Option<(SocketAddr, TcpListener)>> {
+    let Some(listen) = settings.health.listen else { return Ok(None) };
+    let at = |address: SocketAddr| -> Result<(SocketAddr, TcpListener)> {
+        let listener = open(address, false, Only::AsItIs)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let bound = match at(listen) {
+        Err(error) if listen.is_ipv6() && listen.ip().is_unspecified() && lacks_ipv6(&error) => {
+            at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()))
+        }
+        bound => bound,
+    };
+    bound.map(Some).with_context(|| format!("health.listen {listen}"))
+}
+
 fn give(workers: &mut [Sockets], sockets: Vec<TcpListener>, place: impl Fn(&mut Sockets, TcpListener)) {
     for (worker, socket) in workers.iter_mut().zip(sockets) {
         place(worker, socket);
@@ -191,6 +207,17 @@ mod tests {
             None,
             "it would cut a client that pauses a download"
         );
+    }
+
+    #[test]
+    fn the_health_port_is_open_where_it_is_set_and_takes_both_families_at_once() {
+        assert!(bind_health(&Settings::from_toml("")).unwrap().is_none());
+        let both = bind_health(&Settings::from_toml("health.listen = '[::]:0'")).unwrap();
+        let (address, _held) = both.unwrap();
+        std::net::TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+        let taken = Settings::from_toml(&format!("health.listen = '[::]:{}'", address.port()));
+        let error = format!("{:#}", bind_health(&taken).unwrap_err());
+        assert!(error.contains("health.listen") && error.contains("in use"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weft_identity::testkit::TestAuthority;
 
@@ -17,9 +18,11 @@ struct Served {
     _tasks: JoinSet<()>,
 }
 
-async fn served(upstreams: &[&str]) -> Served {
-    let upstream = |key: &&str| format!("[[upstream]]\nservice = '{key}'\nlisten = '127.0.0.1:0'\n");
-    let shared = Shared::for_tests(&upstreams.iter().map(upstream).collect::<String>());
+/// What a proxy of these settings shows, and what tells it.
+pub(crate) fn shown(
+    settings: &str,
+) -> (Arc<Admin>, watch::Sender<IdentityStatus>, watch::Sender<MeshStatus>) {
+    let shared = Shared::for_tests(settings);
     let (identity_status, identity) = watch::channel(IdentityStatus::default());
     let (mesh_status, mesh) = watch::channel(MeshStatus::default());
     // The layer must live for the handle to work; the subscriber is nobody's default.
@@ -27,6 +30,12 @@ async fn served(upstreams: &[&str]) -> Served {
     std::mem::forget(layer);
     let (instance, drain) = ("test-1".to_owned(), Arc::new(Notify::new()));
     let admin = Arc::new(Admin { shared: Arc::new(shared), instance, identity, mesh, log, drain });
+    (admin, identity_status, mesh_status)
+}
+
+async fn served(upstreams: &[&str]) -> Served {
+    let upstream = |key: &&str| format!("[[upstream]]\nservice = '{key}'\nlisten = '127.0.0.1:0'\n");
+    let (admin, identity_status, mesh_status) = shown(&upstreams.iter().map(upstream).collect::<String>());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -50,10 +59,10 @@ impl Served {
 async fn connections_that_say_nothing_keep_nobody_out() {
     let served = served(&[]).await;
     let mut silent = Vec::new();
-    for _ in 0..3 * CONNECTIONS {
+    for _ in 0..3 * BOUNDS.places {
         silent.push(TcpStream::connect(served.address).await.unwrap());
     }
-    let asked = tokio::time::timeout(PATIENCE / 3, served.ask("GET", "/log_level")).await;
+    let asked = tokio::time::timeout(BOUNDS.patience / 3, served.ask("GET", "/log_level")).await;
     assert_eq!(asked.expect("no answer").0, 200);
     assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap(), 0, "the oldest is closed");
 }

@@ -25,6 +25,7 @@ impl Settings {
     /// What does not fit together, a sentence each.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.listener_problems();
+        problems.extend(self.health.problems());
         let mut check = |broken: bool, problem: &str| {
             if broken {
                 problems.push(problem.to_owned());
@@ -92,6 +93,9 @@ impl Settings {
             None => _ = taken.insert(address, key),
         };
         take(self.admin.listen, "admin.listen".to_owned());
+        if let Some(listen) = self.health.listen {
+            take(listen, "health.listen".to_owned());
+        }
         if self.has_inbound() {
             take(self.tunnel.listen, "tunnel.listen".to_owned());
         }

@@ -135,7 +135,8 @@ fn what_does_not_fit_together_is_all_said_at_once() {
 fn fields_of(section: &str) -> BTreeSet<String> {
     let text = match section {
         "" => "zz = 1".to_owned(),
-        "inbound" | "upstream" => format!("[[{section}]]\nzz = 1"),
+        "inbound" | "upstream" | "health.probe" => format!("[[{section}]]\nzz = 1"),
+        section if section.starts_with("health.probe.") => format!("[[health.probe]]\n[{section}]\nzz = 1"),
         section => format!("[{section}]\nzz = 1"),
     };
     let error = load_text(&text, &[]).unwrap_err();
