@@ -134,6 +134,20 @@ impl Cluster {
         self.blocking(move |cluster| cluster.load_workload(&weft)).await
     }
 
+    /// Makes an image of the mesh's own programs as they were built for the tests, at `/usr/bin`; the first is what runs.
+    ///
+    /// # Errors
+    /// When one has not been built.
+    pub async fn load_programs(&self, image: &str, user: &str, programs: &[&str]) -> Result<()> {
+        let (image, user) = (image.to_owned(), user.to_owned());
+        let programs = programs.iter().map(|name| Process::program(name)).collect::<Result<Vec<_>>>()?;
+        self.blocking(move |cluster| {
+            let programs: Vec<&Path> = programs.iter().map(PathBuf::as_path).collect();
+            cluster.load_programs(&image, &user, &programs)
+        })
+        .await
+    }
+
     /// A command in the node's mount, network and pid namespaces, with this host's programs.
     pub fn in_node(&self, program: &str) -> Command {
         self.0.exec(program).into()

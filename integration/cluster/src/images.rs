@@ -31,6 +31,20 @@ pub(crate) fn workload(weft: &Path) -> Result<Image> {
     Ok(image("weft.test/workload:1", files, &["/usr/bin/weft", "workload"], "65534"))
 }
 
+/// Programs as they are on this machine with the libraries that they need, each at `/usr/bin` under its own name; the first
+/// is what runs. For tests, which have them built already; what is shipped is static.
+pub(crate) fn programs(name: &str, user: &str, programs: &[&Path]) -> Result<Image> {
+    let mut files = Files::default();
+    let mut places = Vec::new();
+    for from in programs {
+        let own = from.file_name().and_then(|own| own.to_str()).context("a program has a name")?;
+        places.push(format!("/usr/bin/{own}"));
+        program(&mut files, from, &format!("/usr/bin/{own}"))?;
+    }
+    let first = places.first().context("an image of programs has one")?;
+    Ok(image(name, files, &[first], user))
+}
+
 /// The cluster's DNS.
 pub(crate) fn coredns(program: &Path) -> Result<Image> {
     let mut files = Files::default();

@@ -147,6 +147,14 @@ impl Cluster {
         self.load(&images::workload(weft)?.archive()?)
     }
 
+    /// Makes an image of programs of this machine, static or not; the first one is what runs.
+    ///
+    /// # Errors
+    /// When a program or one of its libraries can't be read.
+    pub fn load_programs(&self, image: &str, user: &str, programs: &[&Path]) -> Result<()> {
+        self.load(&images::programs(image, user, programs)?.archive()?)
+    }
+
     /// Kills the API server; it stays away.
     ///
     /// # Errors

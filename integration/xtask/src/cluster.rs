@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -105,14 +105,17 @@ fn variables() -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(variables)
 }
 
-/// Becomes kubectl.
-fn kubectl(cluster: &std::path::Path, arguments: &[OsString]) -> Result<()> {
-    let kubeconfig = cluster.join("kubeconfig");
-    if !kubeconfig.exists() {
-        bail!("no cluster runs in {}; cargo xtask cluster up", cluster.display());
-    }
-    let program = cache::tool("kubernetes-1.37.2")?.join("kubectl");
+/// Becomes the kubectl that the cluster was made with. What it remembers goes with the cluster.
+fn kubectl(cluster: &Path, arguments: &[OsString]) -> Result<()> {
+    let record = std::fs::read_to_string(cluster.join("cluster.json"));
+    let record =
+        record.with_context(|| format!("no cluster in {}; cargo xtask cluster up", cluster.display()))?;
+    let record: serde_json::Value = serde_json::from_str(&record)?;
+    let programs =
+        record["tools"]["kubernetes"].as_str().context("the cluster's record names no programs")?;
+    let program = Path::new(programs).join("kubectl");
     let mut command = Command::new(&program);
-    command.args(arguments).env("KUBECONFIG", kubeconfig);
+    command.args(arguments).env("KUBECONFIG", cluster.join("kubeconfig"));
+    command.env("KUBECACHEDIR", cluster.join("data/kubectl"));
     Err(command.exec()).with_context(|| format!("starting {}", program.display()))
 }

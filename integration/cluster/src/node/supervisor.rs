@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use crate::command;
@@ -73,10 +74,15 @@ impl Supervisor {
     /// Reaps for ever.
     pub(super) fn reap(&self) -> Result<()> {
         loop {
-            let Some((pid, status)) =
-                wait(WaitOptions::empty()).context("waiting for the end of a process")?
-            else {
-                continue;
+            let (pid, status) = match wait(WaitOptions::empty()) {
+                Ok(Some(ended)) => ended,
+                // All have been stopped.
+                Ok(None) | Err(Errno::CHILD) => {
+                    std::thread::park_timeout(PAUSE);
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error).context("waiting for the end of a process"),
             };
             let name = self.state().running.remove(&pid.as_raw_nonzero().get());
             self.ended.notify_all();
