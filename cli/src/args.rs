@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::ControlAddress;
 use crate::output::Format;
-use crate::{ca, demo, get, status, token, workload};
+use crate::{ca, demo, get, inject, status, token, workload};
 
 /// One service mesh over Kubernetes, Consul, Nomad and VMs.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Ca(ca::Args),
     /// Make, list and revoke join tokens.
     Token(token::Args),
+    /// Put the pods of Kubernetes objects into the mesh, and print the objects.
+    Inject(inject::Args),
     /// Print the completion script of a shell.
     ///
     /// bash: weft completion bash > /etc/bash_completion.d/weft

@@ -8,6 +8,7 @@ mod ca;
 mod control;
 mod demo;
 mod get;
+mod inject;
 mod output;
 mod status;
 mod token;
@@ -49,6 +50,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => status::run(args, &control, cli.output, style).await,
         Command::Ca(args) => ca::run(args, &control, cli.output).await,
         Command::Token(args) => token::run(args, &control, cli.output, style).await,
+        Command::Inject(args) => inject::run(args, &control, cli.output).await,
         Command::Completion { shell } => output::print(&args::completion(shell)),
         Command::Version => output::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Workload(args) => workload::run(args).await,
