@@ -73,6 +73,8 @@ pub(crate) struct Endpoint {
     /// Who must answer. `None` with a tunnel: the endpoint can't be used.
     pub(crate) identity: Option<SpiffeId>,
     pub(crate) tunnel: Tunnel,
+    /// Its proxy takes all its ports, also those that nobody registered.
+    pub(crate) captured: bool,
     pub(crate) weight: u32,
     pub(crate) health: Health,
     pub(crate) locality: Locality,

@@ -184,6 +184,7 @@ mod tests {
             ports: endpoint,
             identity: None,
             tunnel: Tunnel::None,
+            captured: false,
             weight: 100,
             health: Health::Healthy,
             locality: Locality::default(),

@@ -68,6 +68,7 @@ pub(crate) fn withdraws(before: &Workload, after: Option<&Workload>) -> bool {
     let Some(after) = after.filter(|after| takes_work(after)) else { return true };
     let reached_differently = before.network != after.network
         || before.tunnel != after.tunnel
+        || before.captured != after.captured
         || before.identity != after.identity
         || before.addresses.iter().any(|address| !after.addresses.contains(address));
     reached_differently

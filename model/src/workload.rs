@@ -173,6 +173,9 @@ pub struct Workload {
     pub identity: Option<SpiffeId>,
     /// How its proxy is reached.
     pub tunnel: Tunnel,
+    /// Whether its proxy takes connections to all its ports, and not only to those that are registered.
+    #[serde(default)]
+    pub captured: bool,
     /// Where it runs.
     pub locality: Locality,
     /// Its share of new requests, relative to the service's others; 0 takes none.
@@ -204,6 +207,7 @@ impl Workload {
             network,
             identity,
             tunnel,
+            captured,
             locality,
             weight,
             health,
@@ -216,6 +220,7 @@ impl Workload {
             && *network == other.network
             && *identity == other.identity
             && *tunnel == other.tunnel
+            && *captured == other.captured
             && *locality == other.locality
             && *weight == other.weight
             && *health == other.health

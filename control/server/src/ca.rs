@@ -8,17 +8,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use weft_ca::{
     Authority, AuthoritySettings, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens,
-    LimitSettings, OwnPem,
+    KubernetesAttestor, KubernetesCluster, LimitSettings, OwnPem,
 };
 use weft_identity::{CONTROL_PLANE_PATH, SvidSource, TrustBundles};
-use weft_model::{RegistryId, ServiceKey, SpiffeId};
+use weft_model::{RegistryId, RegistryKind, ServiceKey, SpiffeId};
 use weft_registry_consul::ConsulClient;
+use weft_registry_kubernetes::attest::TokenReviews;
 
-use crate::settings::Settings;
+use crate::settings::{RegistrySettings, Settings};
 
 /// `[ca]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct CaSettings {
     pub(crate) limits: LimitSettings,
     /// Attestation by Consul Connect leaves, by registry: absent registries attest nobody.
     pub(crate) consul: BTreeMap<RegistryId, ConsulAttestation>,
+    /// Attestation by pods' tokens, by registry: absent registries attest nobody.
+    pub(crate) kubernetes: BTreeMap<RegistryId, KubernetesAttestation>,
 }
 
 /// `[ca.consul."consul/dc1"]`.
@@ -47,6 +50,20 @@ pub(crate) struct ConsulAttestation {
     pub(crate) identities: BTreeMap<ServiceKey, SpiffeId>,
 }
 
+/// `[ca.kubernetes."kubernetes/prod"]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KubernetesAttestation {
+    /// What the tokens must be meant for.
+    pub(crate) audience: String,
+}
+
+impl Default for KubernetesAttestation {
+    fn default() -> Self {
+        Self { audience: weft_ca::settings::DEFAULT_AUDIENCE.to_owned() }
+    }
+}
+
 impl Default for CaSettings {
     fn default() -> Self {
         Self {
@@ -55,6 +72,7 @@ impl Default for CaSettings {
             extra_roots: Vec::new(),
             limits: LimitSettings::default(),
             consul: BTreeMap::new(),
+            kubernetes: BTreeMap::new(),
         }
     }
 }
@@ -88,25 +106,57 @@ impl Ca {
     }
 
     /// What proxies see of it.
-    pub(crate) fn service(&self, consul: ConsulAttestor, limits: LimitSettings) -> CaService {
+    pub(crate) fn service(&self, attestors: Attestors, limits: LimitSettings) -> CaService {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
-        CaService::new(CaServiceParts {
-            authority,
-            tokens,
-            consul: Some(Arc::new(consul)),
-            kubernetes: None,
-            limits,
-        })
+        let Attestors { consul, kubernetes } = attestors;
+        CaService::new(CaServiceParts { authority, tokens, consul, kubernetes, limits })
     }
 }
 
-/// The attestor of the Consul registries that the settings name.
-pub(crate) fn consul_attestor(settings: &Settings) -> Result<ConsulAttestor> {
+/// What proves identities beside join tokens and certificates.
+pub(crate) struct Attestors {
+    consul: Option<Arc<ConsulAttestor>>,
+    kubernetes: Option<Arc<KubernetesAttestor>>,
+}
+
+impl Attestors {
+    /// Those of the registries that the settings name.
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+        let consul = Some(Arc::new(consul(settings)?));
+        let kubernetes = (!settings.ca.kubernetes.is_empty()).then(|| kubernetes(settings).map(Arc::new));
+        Ok(Self { consul, kubernetes: kubernetes.transpose()? })
+    }
+}
+
+/// The registry that `[ca.SECTION."ID"]` is about.
+fn registry<'a>(settings: &'a Settings, section: &str, id: &RegistryId) -> Result<&'a RegistrySettings> {
+    let registry = settings.registry.iter().find(|registry| registry.id == *id);
+    registry.with_context(|| format!("settings: ca.{section}.{id:?}: no [[registry]] has this id"))
+}
+
+fn kubernetes(settings: &Settings) -> Result<KubernetesAttestor> {
+    let mut clusters = BTreeMap::new();
+    for (id, attestation) in &settings.ca.kubernetes {
+        let registry = registry(settings, "kubernetes", id)?;
+        if id.kind() != RegistryKind::Kubernetes {
+            bail!("settings: ca.kubernetes.{id:?}: expected a registry kubernetes/NAME");
+        }
+        if attestation.audience.is_empty() {
+            bail!(
+                "settings: ca.kubernetes.{id:?}.audience is empty; expected one that is the control plane's alone"
+            );
+        }
+        let reviews = TokenReviews::new(registry.kubernetes.clone().unwrap_or_default());
+        let reviewer = Box::new(reviews.with_context(|| format!("settings of registry {id}"))?);
+        clusters.insert(id.clone(), KubernetesCluster { audience: attestation.audience.clone(), reviewer });
+    }
+    Ok(KubernetesAttestor::new(settings.trust_domain.clone(), clusters))
+}
+
+fn consul(settings: &Settings) -> Result<ConsulAttestor> {
     let mut datacenters = BTreeMap::new();
     for (id, attestation) in &settings.ca.consul {
-        let registry = settings.registry.iter().find(|registry| registry.id == *id);
-        let registry =
-            registry.with_context(|| format!("settings: ca.consul.{id:?}: no [[registry]] has this id"))?;
+        let registry = registry(settings, "consul", id)?;
         let consul = registry.consul.clone().unwrap_or_default();
         let datacenter = attestation.datacenter.clone().or_else(|| consul.datacenter.clone());
         let client = ConsulClient::new(&consul).with_context(|| format!("settings of registry {id}"))?;

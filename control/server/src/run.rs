@@ -29,7 +29,7 @@ use weft_registry_kubernetes::KubernetesRegistry;
 use crate::abandoned::NoteAbandoned;
 use crate::admin::{self, Admin, Listeners, Seen};
 use crate::ads::Ads;
-use crate::ca::{Ca, consul_attestor};
+use crate::ca::{Attestors, Ca};
 use crate::counters::Counters;
 use crate::expelled::Expelled;
 use crate::framed::{Framed, LARGEST_REQUEST};
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         .create(&settings.state_dir)
         .with_context(|| format!("making the state directory {}", settings.state_dir.display()))?;
     let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
-    let attestor = consul_attestor(&settings)?;
+    let attestors = Attestors::new(&settings)?;
     let ca = Ca::open(&settings)?;
     let admin_sockets = Listeners::bind(&settings.admin_socket(), settings.admin.listen).await?;
     let webhook = Webhook::open(&settings, &ca.authority).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn run(
         expelled: Expelled::default(),
     };
     let connections = Connections::new(settings.limits.connections);
-    let ca_service = ca.service(attestor, settings.ca.limits);
+    let ca_service = ca.service(attestors, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
     let rotator = rotator(&settings, &published, &ads, &ca);
     let seen =

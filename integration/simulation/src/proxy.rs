@@ -116,6 +116,8 @@ impl Proxy {
             }
             Update::ServicePresent { service, workloads } => (service.key.clone(), Some(workloads)),
             Update::ServiceAbsent(key) => (key, None),
+            // No proxy of this world captures; an answer that nobody asked for is told as held, and fails there.
+            Update::AddressOwned(_) | Update::AddressFree(_) => return BTreeSet::new(),
         };
         let usable = |workloads: Option<&Members>| -> BTreeSet<(ServiceKey, InstanceId)> {
             let used =
@@ -147,7 +149,7 @@ impl Proxy {
 pub(crate) fn is_of(services: &BTreeSet<ServiceKey>, kind: ResourceType, resource: &Resource) -> bool {
     let body = || resource.resource.as_ref().map(|body| body.value.clone()).unwrap_or_default();
     match kind {
-        ResourceType::TrustBundle => false,
+        ResourceType::TrustBundle | ResourceType::Address => false,
         ResourceType::Service => resource.name.parse().is_ok_and(|key| services.contains(&key)),
         ResourceType::Workload => weft_proto::workload(&resource.name, body())
             .is_ok_and(|one| one.services.keys().any(|key| services.contains(key))),
@@ -161,6 +163,8 @@ fn client(n: usize) -> Client {
 fn present(update: &Update) -> Option<&ServiceKey> {
     match update {
         Update::ServicePresent { service, .. } => Some(&service.key),
-        Update::ServiceAbsent(_) | Update::Bundles(_) => None,
+        Update::ServiceAbsent(_) | Update::Bundles(_) | Update::AddressOwned(_) | Update::AddressFree(_) => {
+            None
+        }
     }
 }

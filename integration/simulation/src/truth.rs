@@ -103,6 +103,7 @@ impl Truth {
             network: Network::default_network(),
             identity: None,
             tunnel: Tunnel::Port(15006),
+            captured: false,
             locality: Default::default(),
             weight,
             health: health[rng.below(health.len())],
@@ -131,7 +132,12 @@ impl Truth {
     }
 
     fn declare(&mut self, key: &ServiceKey) -> String {
-        let service = Service { key: key.clone(), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
+        let service = Service {
+            key: key.clone(),
+            ports: Vec::new(),
+            labels: BTreeMap::new(),
+            addresses: Default::default(),
+        };
         self.entries.insert(EntryKey::Service(key.clone()), Entry::Service(service));
         format!("{key} is declared")
     }

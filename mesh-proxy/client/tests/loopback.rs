@@ -160,6 +160,7 @@ impl Mesh {
             network: Network::default_network(),
             identity: None,
             tunnel: Tunnel::None,
+            captured: false,
             locality: Default::default(),
             weight,
             health: Health::Healthy,

@@ -36,11 +36,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// A port that nobody registered: an instance that is called by its own address has it all the same, if there is no
-    /// question which instance is meant.
+    /// A port that nobody registered: an instance that is called by its own address has it all the same, if its proxy
+    /// takes every port and there is no question which instance is meant.
     fn unregistered(&self, service: &ServiceConfig) -> Option<EndpointPort> {
         match (&self.at, &self.port, service.endpoints.as_slice()) {
-            (Some(_), Some(PortRef::Number(number)), [_only]) => {
+            (Some(_), Some(PortRef::Number(number)), [only]) if only.captured => {
                 Some(EndpointPort { name: None, number: *number, protocol: Protocol::Detect })
             }
             _ => None,

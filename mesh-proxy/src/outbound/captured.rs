@@ -12,7 +12,7 @@ use weft_model::NetworkAddress;
 
 use super::{Open, passthrough, serve_any, serve_cluster};
 use crate::balance::cluster::Wanted;
-use crate::config::Owner;
+use crate::config::{Owner, ServiceConfig};
 use crate::demand::Answer;
 use crate::http::failure::Failure;
 use crate::record::ResponseFlag;
@@ -58,6 +58,9 @@ async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: Soc
         Answer::Present(Owner::Service(service)) => {
             Wanted { service, at: None, port, protocol: None, plaintext: true }
         }
+        Answer::Present(Owner::Itself(config)) if !leads_in(&config, to.port()) => {
+            return nobodys(worker, to, stream, peer, guard).await;
+        }
         Answer::Present(Owner::Itself(config)) => {
             Wanted { service: config.key.clone(), at: Some(address), port, protocol: None, plaintext: true }
         }
@@ -85,4 +88,12 @@ async fn called_itself(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, 
         return serve_any(worker, stream, peer, guard).await;
     }
     tracing::debug!(%peer, "a connection to the capturing listener itself: it leads nowhere");
+}
+
+/// Whether an instance that is called by its own address is reached through the mesh at this port. What its proxy does not
+/// take is another program of the same host.
+fn leads_in(config: &ServiceConfig, port: u16) -> bool {
+    config.endpoints.iter().any(|endpoint| {
+        endpoint.captured || endpoint.ports.iter().any(|registered| registered.number == port)
+    })
 }

@@ -34,6 +34,7 @@ fn workload(name: &str, services: &[&str]) -> Workload {
         network: crate::Network::default_network(),
         identity: None,
         tunnel: Tunnel::Port(15008),
+        captured: false,
         locality: crate::Locality::default(),
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,

@@ -33,6 +33,7 @@ fn a_workload() -> Workload {
         network: "vpc-1".parse().unwrap(),
         identity: Some("spiffe://mesh.test/ns/default/sa/api".parse().unwrap()),
         tunnel: Tunnel::Port(15008),
+        captured: false,
         locality: "eu/eu-1/rack-2".parse().unwrap(),
         weight: 100,
         health: Health::Healthy,
@@ -189,6 +190,7 @@ fn arbitrary_workload() -> impl Strategy<Value = Workload> {
             network: Network::default_network(),
             identity: None,
             tunnel: if tunnel == 0 { Tunnel::None } else { Tunnel::Port(tunnel) },
+            captured: tunnel % 2 == 1,
             locality: Default::default(),
             weight,
             health: [Health::Unknown, Health::Healthy, Health::Draining, Health::Unhealthy]

@@ -108,6 +108,7 @@ fn workload(
         addresses,
         network: metadata.network().cloned().unwrap_or_else(Network::default_network),
         tunnel: metadata.tunnel().unwrap_or(Tunnel::None),
+        captured: metadata.proxy().redirected,
         locality: metadata.locality().cloned().unwrap_or_else(|| datacenter_as_region(entry)),
         weight,
         health,

@@ -70,6 +70,7 @@ fn workload(name: &str, health: Health) -> Entry {
         network: weft_model::Network::default_network(),
         identity: None,
         tunnel: weft_model::Tunnel::None,
+        captured: false,
         locality: weft_model::Locality::default(),
         weight: 100,
         health,

@@ -119,6 +119,7 @@ fn error_at(key: &str) -> String {
         match header.join(".").as_str() {
             "registry" => toml.push_str("[[registry]]\nid = \"consul/dc1\"\n"),
             "ca.consul" => header.push("\"consul/dc1\"".to_owned()),
+            "ca.kubernetes" => header.push("\"kubernetes/prod\"".to_owned()),
             _ => {}
         }
     }
@@ -159,6 +160,7 @@ fn every_setting_is_documented() {
         "ca.limits.",
         "ca.limits.per_address.",
         "ca.consul.",
+        "ca.kubernetes.",
         "limits.",
         "limits.requests.",
         "limits.connections.",

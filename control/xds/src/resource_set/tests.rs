@@ -42,6 +42,7 @@ fn workload(id: &str, services: &[&str]) -> Workload {
         network: weft_model::Network::default_network(),
         identity: None,
         tunnel: weft_model::Tunnel::None,
+        captured: false,
         locality: Default::default(),
         weight: Workload::DEFAULT_WEIGHT,
         health: weft_model::Health::Healthy,

@@ -183,6 +183,7 @@ fn workload(id: &str, services: &[&str], weight: u32) -> Workload {
         network: weft_model::Network::default_network(),
         identity: None,
         tunnel: weft_model::Tunnel::Port(15008),
+        captured: false,
         locality: Default::default(),
         weight,
         health: weft_model::Health::Healthy,

@@ -29,7 +29,8 @@ pub(crate) fn unfounded(
             None => truth.always_since(id, Duration::MAX),
         };
         match kind {
-            ResourceType::TrustBundle => {}
+            // Nobody asks for addresses in this world.
+            ResourceType::TrustBundle | ResourceType::Address => {}
             ResourceType::Service => {
                 let gone: BTreeSet<&str> = response.removed_resources.iter().map(String::as_str).collect();
                 if gone.is_empty() {

@@ -19,6 +19,7 @@ pub(crate) fn check(proxy: &Proxy) -> Result<(), Violation> {
             Some(ResourceType::Workload) => weft_proto::workload(&resource.name, body.value)
                 .is_ok_and(|workload| workload.services.keys().any(|key| proxy.wanted.contains(key))),
             Some(ResourceType::Service) => resource.name.parse().is_ok_and(|key| proxy.wanted.contains(&key)),
+            Some(ResourceType::Address) => false,
             Some(ResourceType::TrustBundle) | None => true,
         };
         holds(INVARIANT, wanted, || format!("the proxy still holds {}", resource.name))?;

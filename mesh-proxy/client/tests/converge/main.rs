@@ -359,6 +359,7 @@ fn workload(n: usize, services: &[usize], weight: u32) -> Workload {
         network: Network::default_network(),
         identity: None,
         tunnel: Tunnel::None,
+        captured: false,
         locality: Default::default(),
         weight,
         health: Health::Healthy,

@@ -28,6 +28,7 @@ fn endpoint(n: u8) -> Endpoint {
         ports: vec![EndpointPort { name: None, number: 8080, protocol: Protocol::Http1 }],
         identity: Some("spiffe://weft.local/ns/default/sa/api".parse().unwrap()),
         tunnel: Tunnel::Port(15008),
+        captured: false,
         weight: 100,
         health: Health::Healthy,
         locality: Locality::default(),

@@ -241,6 +241,7 @@ pub(super) fn endpoint(name: &str, tunnel: SocketAddr) -> Endpoint {
         ports: Vec::new(),
         identity: Some(id(API)),
         tunnel: Tunnel::Port(tunnel.port()),
+        captured: false,
         weight: 100,
         health: Health::Healthy,
         locality: Locality::default(),

@@ -211,6 +211,7 @@ prop_compose! {
             network: network.parse().unwrap(),
             identity: identity.then(|| "spiffe://weft.local/ns/default/sa/web".parse().unwrap()),
             tunnel: if tunnel { Tunnel::Port(15008) } else { Tunnel::None },
+            captured: false,
             weight, health,
             labels: label.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect(),
             ..workload(&instance.to_string(), &[])

@@ -19,6 +19,7 @@ fn workload(id: &str, service: &str) -> Workload {
         network: Network::default_network(),
         identity: None,
         tunnel: Tunnel::None,
+        captured: false,
         locality: Locality::default(),
         weight: 100,
         health: Health::Healthy,

@@ -92,6 +92,7 @@ impl<'a> Converting<'a> {
             network: metadata.network().cloned().unwrap_or_else(Network::default_network),
             identity: Some(metadata.identity_or(service)),
             tunnel: metadata.tunnel().unwrap_or_default(),
+            captured: metadata.proxy().redirected,
             locality: metadata.locality().cloned().unwrap_or_default(),
             weight: metadata.weight().unwrap_or(Workload::DEFAULT_WEIGHT),
             health: document.health.map(|health| health.value).unwrap_or_default(),

@@ -19,6 +19,7 @@ fn workload(name: &str, services: &[&str]) -> Entry {
         network: Network::default_network(),
         identity: None,
         tunnel: Tunnel::None,
+        captured: false,
         locality: Locality::default(),
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,

@@ -81,6 +81,7 @@ fn workload(name: &str) -> Entry {
         network: Network::default_network(),
         identity: None,
         tunnel: Tunnel::None,
+        captured: false,
         locality: Locality::default(),
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,

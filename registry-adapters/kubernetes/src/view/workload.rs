@@ -43,6 +43,7 @@ impl View {
             network: written.and_then(|written| written.network()).unwrap_or(&self.context.network).clone(),
             identity: pod.and_then(|pod| pod.identity.clone()),
             tunnel: pod.map(PodFacts::tunnel).unwrap_or_default(),
+            captured: written.is_some_and(|written| written.proxy().redirected),
             locality: match written.and_then(|written| written.locality()) {
                 Some(locality) => locality.clone(),
                 None => self.locality(pod, &listings),
