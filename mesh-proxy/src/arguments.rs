@@ -1,5 +1,6 @@
 //! The command line. Everything that can be set is a setting; flags only say where settings come from, or ask about them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -19,6 +20,9 @@ pub(crate) struct Arguments {
     /// Check the settings and exit.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Wait until the proxy whose health port this is is ready, for up to ten minutes, and exit.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) await_ready: Option<SocketAddr>,
     /// Print every setting, metric and response flag as JSON and exit.
     #[arg(long)]
     pub(crate) reference: bool,

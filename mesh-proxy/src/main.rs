@@ -7,6 +7,7 @@ mod admin;
 mod allocator;
 mod arguments;
 mod authorize;
+mod await_ready;
 mod balance;
 mod config;
 mod demand;
@@ -49,6 +50,10 @@ fn start() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if arguments.reference {
         println!("{}", reference::json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(address) = arguments.await_ready {
+        await_ready::run(address)?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = settings::load(arguments.config.as_deref(), &arguments.set)?;
