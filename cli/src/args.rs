@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::ControlAddress;
 use crate::output::Format;
-use crate::{ca, demo, get, inject, status, token, workload};
+use crate::{ca, demo, get, inject, kubernetes, status, token, workload};
 
 /// One service mesh over Kubernetes, Consul, Nomad and VMs.
 #[derive(Debug, Parser)]
@@ -36,6 +36,10 @@ pub(crate) enum Command {
     Token(token::Args),
     /// Put the pods of Kubernetes objects into the mesh, and print the objects.
     Inject(inject::Args),
+    /// Print what installs a control plane.
+    Install(kubernetes::InstallArgs),
+    /// Say what an installation brought, or take it away.
+    Uninstall(kubernetes::UninstallArgs),
     /// Print the completion script of a shell.
     ///
     /// bash: weft completion bash > /etc/bash_completion.d/weft

@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod get;
 mod inject;
+mod kubernetes;
 mod output;
 mod status;
 mod token;
@@ -51,6 +52,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ca(args) => ca::run(args, &control, cli.output).await,
         Command::Token(args) => token::run(args, &control, cli.output, style).await,
         Command::Inject(args) => inject::run(args, &control, cli.output).await,
+        Command::Install(args) => kubernetes::install(&args),
+        Command::Uninstall(args) => kubernetes::uninstall(&args).await,
         Command::Completion { shell } => output::print(&args::completion(shell)),
         Command::Version => output::print(&format!("weft {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Workload(args) => workload::run(args).await,
