@@ -36,7 +36,7 @@ pub(crate) fn init_container(redirect: &RedirectSettings, settings: &InjectorSet
     let mut init = json!({
         "name": name,
         "image": settings.image,
-        "command": ["/weft-redirect"],
+        "command": ["/usr/bin/weft-redirect"],
         "args": [verb, "--settings", redirect.annotation()],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
         "securityContext": security,

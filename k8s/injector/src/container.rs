@@ -25,7 +25,7 @@ pub(crate) fn proxy(pod: &Value, options: &Options, settings: &InjectorSettings,
     let mut container = json!({
         "name": PROXY,
         "image": settings.image,
-        "command": ["/weft-proxy"],
+        "command": ["/usr/bin/weft-proxy"],
         "env": environment::variables(pod, options, settings, probes),
         "ports": [
             {"name": "weft-tunnel", "containerPort": port::TUNNEL, "protocol": "TCP"},
@@ -47,7 +47,7 @@ pub(crate) fn proxy(pod: &Value, options: &Options, settings: &InjectorSettings,
                 json!({"httpGet": ready, "periodSeconds": 1, "failureThreshold": 600});
         }
     } else if options.hold {
-        let wait = ["/weft-proxy", "--await-ready", &format!("127.0.0.1:{}", port::HEALTH)];
+        let wait = ["/usr/bin/weft-proxy", "--await-ready", &format!("127.0.0.1:{}", port::HEALTH)];
         container["lifecycle"] = json!({"postStart": {"exec": {"command": wait}}});
     }
     set_pull_policy(&mut container, settings);

@@ -85,7 +85,7 @@ fn probe(container: &Value, pointer: &str, name: String) -> Result<Option<Probe>
     let timeout =
         match (pointer.starts_with("/lifecycle"), found.get("timeoutSeconds").and_then(Value::as_u64)) {
             (true, _) => 30,
-            (false, given) => given.unwrap_or(1),
+            (false, given) => given.unwrap_or(1).max(1),
         };
     let handler = |kind: &str| found.get(kind).filter(|handler| handler.get("host").is_none_or(is_empty));
     let target = if let Some(http) = handler("httpGet").filter(|http| !is_ours(http)) {
@@ -131,6 +131,9 @@ fn port_of(container: &Value, handler: &Value, probe: &str) -> Result<u16, Strin
         }
     };
     let number = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0);
+    if number.is_some_and(|number| port::ALL.contains(&number)) {
+        return Err(format!("the probe {probe} is left as it is: port {port} is one of the proxy's"));
+    }
     number.ok_or_else(|| format!("the probe {probe} is left as it is: its container has no port {port}"))
 }
 
