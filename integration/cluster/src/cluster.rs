@@ -49,9 +49,9 @@ pub fn start(plan: &Plan, keep: Keep) -> Result<Cluster> {
     let begun = Instant::now();
     end::sweep(&plan.home)?;
     let (folder, record) = claim(plan)?;
-    let begun = namespaces(plan, &folder, record, keep).map(|(record, child)| {
+    let begun = namespaces(plan, &folder, record, keep).and_then(|(record, child)| {
         let child = (keep == Keep::WithHandle).then_some(child);
-        Cluster::new(folder.clone(), record, child, begun)
+        Cluster::new(folder.clone(), record, child, begun).context("the cluster has no network")
     });
     let mut cluster = match begun {
         Ok(cluster) => cluster,
@@ -61,9 +61,9 @@ pub fn start(plan: &Plan, keep: Keep) -> Result<Cluster> {
         }
     };
     if let Err(error) = ready::bring_up(&cluster) {
-        let error = error.context(cluster.last_words());
+        let words = cluster.last_words();
         cluster.end()?;
-        return Err(error);
+        bail!("{error:#}\n{words}");
     }
     cluster.is_ready();
     Ok(cluster)

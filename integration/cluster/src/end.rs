@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::files::Folder;
-use crate::record::{Name, Process, Record, folders};
+use crate::record::{Name, Process, RECORD, Record, folders};
 use crate::running::Cluster;
 use crate::{cgroups, link};
 
@@ -48,6 +49,11 @@ pub(crate) fn sweep(home: &Path) -> Result<()> {
 
 /// Ends everything in the cluster and removes all that is outside its namespaces: link, control groups, folder.
 pub(crate) fn remove(folder: &Folder) -> Result<()> {
+    // Two may find the same dead cluster. The second must not take away what a new one has made in the slot since.
+    let lock = std::fs::File::open(folder.path(RECORD));
+    if let Ok(lock) = &lock {
+        flock(lock, FlockOperation::LockExclusive).context("locking the record")?;
+    }
     if let Some(record) = Record::read(folder) {
         // Held open, the namespace keeps the link, and the link the slot, until all that belongs to it is gone.
         let _namespace = std::fs::File::open(format!("/proc/{}/ns/net", record.first.pid));
@@ -62,7 +68,10 @@ pub(crate) fn remove(folder: &Folder) -> Result<()> {
             link::cut(network)?;
         }
     }
-    std::fs::remove_dir_all(&folder.0).with_context(|| format!("removing {}", folder.0.display()))?;
+    match std::fs::remove_dir_all(&folder.0) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.with_context(|| format!("removing {}", folder.0.display()))?,
+    }
     // The home goes with its last cluster; that it is not empty is the usual case.
     let _ = folder.0.parent().map(std::fs::remove_dir);
     Ok(())

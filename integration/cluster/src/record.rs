@@ -69,6 +69,9 @@ impl std::fmt::Display for Name {
     }
 }
 
+/// Its file in the folder of a cluster.
+pub(crate) const RECORD: &str = "cluster.json";
+
 /// A cluster that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -112,12 +115,12 @@ fn stat(line: &str) -> Option<(char, u64)> {
 impl Record {
     /// Writes it into the folder.
     pub(crate) fn write(&self, folder: &Folder) -> Result<()> {
-        private(&folder.path("cluster.json"), &serde_json::to_string_pretty(self)?)
+        private(&folder.path(RECORD), &serde_json::to_string_pretty(self)?)
     }
 
     /// What is in the folder; `None` where there is no cluster, or one that was never whole.
     pub(crate) fn read(folder: &Folder) -> Option<Self> {
-        serde_json::from_str(&std::fs::read_to_string(folder.path("cluster.json")).ok()?).ok()
+        serde_json::from_str(&std::fs::read_to_string(folder.path(RECORD)).ok()?).ok()
     }
 }
 

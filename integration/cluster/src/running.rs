@@ -20,6 +20,7 @@ use crate::{end, images};
 pub struct Cluster {
     folder: Folder,
     record: Record,
+    network: Network,
     /// Of one that ends with this handle: `unshare`, whose input is what keeps the node.
     owned: Option<Child>,
     begun: Instant,
@@ -27,8 +28,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(folder: Folder, record: Record, owned: Option<Child>, begun: Instant) -> Self {
-        Self { folder, record, owned, begun, took: Duration::ZERO }
+    /// `None` where it never had a network.
+    pub(crate) fn new(folder: Folder, record: Record, owned: Option<Child>, begun: Instant) -> Option<Self> {
+        let network = record.network?;
+        Some(Self { folder, record, network, owned, begun, took: Duration::ZERO })
     }
 
     pub(crate) fn is_ready(&mut self) {
@@ -41,10 +44,10 @@ impl Cluster {
     /// When there is none of this name.
     pub fn open(home: &Path, name: &Name) -> Result<Self> {
         let folder = Folder(home.join(name.as_str()));
-        let record = Record::read(&folder).filter(|record| record.first.lives() && record.network.is_some());
-        let record =
-            record.with_context(|| format!("no cluster {name} runs; cargo xtask cluster up {name}"))?;
-        Ok(Self::new(folder, record, None, Instant::now()))
+        let record = Record::read(&folder).filter(|record| record.first.lives());
+        record
+            .and_then(|record| Self::new(folder, record, None, Instant::now()))
+            .with_context(|| format!("no cluster {name} runs; cargo xtask cluster up {name}"))
     }
 
     /// Its name.
@@ -54,8 +57,7 @@ impl Cluster {
 
     /// Its addresses.
     pub fn network(&self) -> Network {
-        // A handle is made only where there is a network; the first is nobody's harm.
-        self.record.network.unwrap_or(Network { slot: 0, dual: false })
+        self.network
     }
 
     /// How long it took to be ready.
@@ -189,6 +191,9 @@ impl Cluster {
         for name in ["node"].iter().chain(FIRST).chain(THEN) {
             let log = std::fs::read_to_string(self.folder.log(name)).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
+            if lines.is_empty() {
+                continue;
+            }
             let last = lines[lines.len().saturating_sub(6)..].join("\n  ");
             words.push_str(&format!("\n{name}:\n  {last}"));
         }
