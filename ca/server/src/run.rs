@@ -11,12 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weft_ca::settings::Settings;
 use weft_ca::{
-    Authority, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens, keep_own_svid,
-    transport,
+    Authority, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens, KubernetesAttestor,
+    KubernetesCluster, keep_own_svid, transport,
 };
 use weft_identity::{SvidSource, TrustBundle, certificates_from_pem};
 use weft_model::SpiffeId;
 use weft_registry_consul::ConsulClient;
+use weft_registry_kubernetes::attest::TokenReviews;
 
 pub(crate) fn serve(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
@@ -31,7 +32,8 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let authority = Arc::new(Authority::open(&settings.authority(), SystemTime::now())?);
     let pin = authority.root_pin().context("the authority has no root")?;
     let tokens = Arc::new(JoinTokens::open(&settings.state_dir, pin)?);
-    let consul = attestor(settings)?.map(Arc::new);
+    let consul = consul_attestor(settings)?.map(Arc::new);
+    let kubernetes = kubernetes_attestor(settings)?.map(Arc::new);
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listening on {}", settings.listen))?;
@@ -41,7 +43,7 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
         authority: Arc::clone(&authority),
         tokens,
         consul,
-        kubernetes: None,
+        kubernetes,
         limits: settings.limits,
     };
     let stopped = stopped()?.shared();
@@ -68,7 +70,7 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
-fn attestor(settings: &Settings) -> anyhow::Result<Option<ConsulAttestor>> {
+fn consul_attestor(settings: &Settings) -> anyhow::Result<Option<ConsulAttestor>> {
     let mut datacenters = std::collections::BTreeMap::new();
     for (registry, consul) in &settings.consul {
         let client = ConsulClient::new(&consul.client).with_context(|| format!("consul.{registry:?}"))?;
@@ -77,6 +79,17 @@ fn attestor(settings: &Settings) -> anyhow::Result<Option<ConsulAttestor>> {
             .insert(registry.clone(), ConsulDatacenter { datacenter, roots: Box::new(client), identities });
     }
     Ok((!datacenters.is_empty()).then(|| ConsulAttestor::new(settings.trust_domain.clone(), datacenters)))
+}
+
+fn kubernetes_attestor(settings: &Settings) -> anyhow::Result<Option<KubernetesAttestor>> {
+    let mut clusters = std::collections::BTreeMap::new();
+    for (registry, kubernetes) in &settings.kubernetes {
+        let reviews = TokenReviews::new(kubernetes.client.clone());
+        let reviewer = Box::new(reviews.with_context(|| format!("kubernetes.{registry:?}"))?);
+        let audience = kubernetes.audience.clone();
+        clusters.insert(registry.clone(), KubernetesCluster { audience, reviewer });
+    }
+    Ok((!clusters.is_empty()).then(|| KubernetesAttestor::new(settings.trust_domain.clone(), clusters)))
 }
 
 /// SIGTERM or SIGINT: running requests are finished.

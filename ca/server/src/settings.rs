@@ -10,6 +10,7 @@ use serde::Deserialize;
 use weft_model::{RegistryId, ServiceKey, SpiffeId, TrustDomain};
 use weft_process::settings::{InvalidSettings, Sources, duration};
 use weft_registry_consul::ConsulSettings;
+use weft_registry_kubernetes::KubernetesSettings;
 
 use crate::authority::{AuthoritySettings, OwnPem};
 use crate::limits::LimitSettings;
@@ -46,6 +47,9 @@ pub struct Settings {
     /// Consul datacenters whose Connect leaves attest, by registry id: `[consul."consul/dc1"]`.
     #[serde(default)]
     pub consul: BTreeMap<RegistryId, ConsulAttestation>,
+    /// Kubernetes clusters whose pods' tokens attest, by registry id: `[kubernetes."kubernetes/prod"]`.
+    #[serde(default)]
+    pub kubernetes: BTreeMap<RegistryId, KubernetesAttestation>,
 }
 
 /// How one Consul datacenter attests.
@@ -60,6 +64,18 @@ pub struct ConsulAttestation {
     /// Services (`name` or `namespace/name`) that have another identity than `ns/<namespace>/sa/<name>`.
     #[serde(default)]
     pub identities: BTreeMap<ServiceKey, SpiffeId>,
+}
+
+/// How one Kubernetes cluster attests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesAttestation {
+    /// What its tokens must be meant for.
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    /// How to reach its API server; only `kubeconfig` and `context` matter.
+    #[serde(default)]
+    pub client: KubernetesSettings,
 }
 
 impl Settings {
@@ -98,6 +114,13 @@ fn default_listen() -> SocketAddr {
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/weft-ca")
 }
+
+fn default_audience() -> String {
+    DEFAULT_AUDIENCE.to_owned()
+}
+
+/// What a pod's token is meant for, unless it is set otherwise.
+pub const DEFAULT_AUDIENCE: &str = "weft";
 
 fn default_leaf_ttl() -> Duration {
     Duration::from_secs(86_400)
@@ -140,10 +163,20 @@ mod tests {
             ("[limits.per_address]\nper_second = 1\nbrust = 2", "brust"),
             ("[consul.\"consul/dc1\"]\ndatacentre = \"dc1\"", "datacentre"),
             ("[consul.dc1]\ndatacenter = \"dc1\"", "dc1"),
+            ("[kubernetes.\"kubernetes/prod\"]\naudiences = \"a\"", "audiences"),
         ] {
             let error = load(bad).expect_err(bad).to_string();
             assert!(error.contains(word), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_kubernetes_is_set_up_by_its_registry_id() {
+        let settings =
+            load("[kubernetes.\"kubernetes/prod\"]\nclient = { kubeconfig = \"/etc/k\" }").unwrap();
+        let (id, kubernetes) = settings.kubernetes.first_key_value().unwrap();
+        assert_eq!((id.as_str(), kubernetes.audience.as_str()), ("kubernetes/prod", "weft"));
+        assert_eq!(kubernetes.client.kubeconfig.as_deref(), Some(Path::new("/etc/k")));
     }
 
     #[test]

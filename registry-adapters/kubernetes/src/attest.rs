@@ -11,11 +11,24 @@ use kube::core::params::{GetParams, PostParams};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::connect::{client, connect_with, in_cluster, read};
+use crate::error::KubernetesError;
+use crate::settings::{InvalidSettings, KubernetesSettings};
 
 /// One cluster's API server, as the witness of its pods. Needs `create` on `tokenreviews.authentication.k8s.io`, and `get` on
-/// `pods`.
-#[derive(Clone)]
-pub struct TokenReviews(Client);
+/// `pods`. Connects when it is first asked.
+pub struct TokenReviews {
+    settings: KubernetesSettings,
+    connected: Mutex<Option<Connected>>,
+}
+
+struct Connected {
+    /// The text of the kubeconfig that says where to and as whom, where there is one.
+    kubeconfig: Option<String>,
+    client: Client,
+}
 
 /// The status of a TokenReview.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -77,9 +90,13 @@ pub struct TokenReviewsError {
 }
 
 impl TokenReviews {
-    /// Of this API server.
-    pub fn new(client: Client) -> Self {
-        Self(client)
+    /// Of the cluster of these settings.
+    ///
+    /// # Errors
+    /// When the settings can't be used; no file is read.
+    pub fn new(settings: KubernetesSettings) -> Result<Self, InvalidSettings> {
+        settings.check()?;
+        Ok(Self { settings, connected: Mutex::default() })
     }
 
     /// What the API server says of `token`, for `audience`.
@@ -95,9 +112,9 @@ impl TokenReviews {
         });
         let collection = kube::core::Request::new("/apis/authentication.k8s.io/v1/tokenreviews");
         let request = collection.create(&PostParams::default(), review.to_string().into_bytes());
-        let text = async { self.0.request_text(request.map_err(kube::Error::BuildRequest)?).await };
-        let text = text.await.map_err(|cause| error(ASKED, without(token, describe(&cause))))?;
-        Ok(read::<Answer>(&text).map_err(|cause| error(ASKED, cause))?.status)
+        let text = self.send(ASKED, request).await?;
+        let text = text.map_err(|cause| error(ASKED, without(token, describe(&cause))))?;
+        Ok(parse::<Answer>(&text).map_err(|cause| error(ASKED, cause))?.status)
     }
 
     /// The pod of that name, if there is one. Both names must be legal ones of Kubernetes.
@@ -108,16 +125,52 @@ impl TokenReviews {
         const ASKED: &str = "reading a pod (get on pods)";
         let collection = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}/pods"));
         let request = collection.get(name, &GetParams::default());
-        let text = async { self.0.request_text(request.map_err(kube::Error::BuildRequest)?).await };
-        match text.await {
+        match self.send(ASKED, request).await? {
             Ok(text) => {
-                let pod = read::<Pod>(&text).map_err(|cause| error(ASKED, cause))?;
+                let pod = parse::<Pod>(&text).map_err(|cause| error(ASKED, cause))?;
                 Ok(Some(pod.into()))
             }
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(cause) => Err(error(ASKED, describe(&cause))),
         }
     }
+
+    /// What the server says. Connected anew after each failure: the way to it, or the right to ask it, may have changed.
+    async fn send(
+        &self,
+        asked: &'static str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<kube::Result<String>, TokenReviewsError> {
+        let client = self.client().await.map_err(|cause| error(asked, cause.to_string()))?;
+        let answer = async { client.request_text(request.map_err(kube::Error::BuildRequest)?).await }.await;
+        if !matches!(&answer, Ok(_) | Err(kube::Error::Api(_))) || is_unauthorized(&answer) {
+            *self.connected.lock().await = None;
+        }
+        Ok(answer)
+    }
+
+    /// The client for the cluster that the kubeconfig names now: another one must not be vouched for by this one.
+    async fn client(&self) -> Result<Client, KubernetesError> {
+        let KubernetesSettings { kubeconfig: path, context, .. } = &self.settings;
+        let kubeconfig = match path {
+            Some(path) => Some(read(path).await?),
+            None => None,
+        };
+        let mut connected = self.connected.lock().await;
+        if let Some(known) = connected.as_ref().filter(|known| known.kubeconfig == kubeconfig) {
+            return Ok(known.client.clone());
+        }
+        let client = match (path, &kubeconfig) {
+            (Some(path), Some(text)) => connect_with(path, text, context.as_deref()).await?,
+            _ => client(in_cluster()?)?,
+        };
+        *connected = Some(Connected { kubeconfig, client: client.clone() });
+        Ok(client)
+    }
+}
+
+fn is_unauthorized(answer: &kube::Result<String>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.code == 401)
 }
 
 impl std::fmt::Debug for TokenReviews {
@@ -173,7 +226,7 @@ impl From<Pod> for LivePod {
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     // Where, and not what: serde's own message may quote a value.
     serde_json::from_str(text).map_err(|error| {
         format!("the answer can't be read at line {}, column {}", error.line(), error.column())

@@ -35,16 +35,24 @@ fn registries_are_read_with_their_sections() {
         namespace = "legacy"
         [registry.guard]
         confirm_after = "5s"
+        [[registry]]
+        id = "kubernetes/prod"
+        [registry.kubernetes]
+        kubeconfig = "/etc/weft/prod.kubeconfig"
+        namespaces.exclude = []
+        [[registry]]
+        id = "kubernetes/here"
         "#,
         &["listen=127.0.0.1:0", "ready.registry_deadline=1s"],
     )
     .unwrap();
-    let [file, consul] = settings.registry.as_slice() else { panic!("{:?}", settings.registry) };
+    let [file, consul, kubernetes, _] = settings.registry.as_slice() else { panic!("{:?}", settings.registry) };
     assert_eq!((file.id.as_str(), file.required), ("file/local", false));
     assert!(consul.required);
     assert_eq!(consul.consul.as_ref().unwrap().address, "http://127.0.0.1:8501");
     assert_eq!(consul.guard.confirm_after, Duration::from_secs(5));
     assert_eq!(consul.mapping.namespace.as_ref().unwrap().as_str(), "legacy");
+    assert!(kubernetes.kubernetes.as_ref().unwrap().namespaces.exclude.is_empty());
     assert_eq!(settings.listen.port(), 0);
     assert_eq!(settings.ready.registry_deadline, Duration::from_secs(1));
 }
@@ -56,6 +64,7 @@ fn what_is_unknown_or_wrong_is_named() {
         ("[admin]\nsokcet = \"a\"", "sokcet"),
         ("[[registry]]\nid = \"file/a\"\ndirectory = \"/a\"\n[registry.mapping]\napart = 3", "apart"),
         ("[[registry]]\nid = \"consul/a\"\n[registry.consul]\nadress = \"x\"", "adress"),
+        ("[[registry]]\nid = \"kubernetes/a\"\n[registry.kubernetes]\nkubecfg = \"x\"", "kubecfg"),
         ("[ready]\nregistry_deadline = \"10\"", "is not a duration such as"),
         ("trust_domain = \"UPPER\"", "lower-case"),
     ] {
@@ -78,6 +87,7 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         guard.fraction = 2.0
         [[registry]]
         id = "nomad/a"
+        [registry.kubernetes]
         [ca.consul."consul/b"]
         "#,
         &[],
@@ -89,6 +99,7 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         "registry[1].id: file/a is there twice",
         "guard.fraction",
         "not built in",
+        "registry[2].kubernetes: nomad/a has none",
     ] {
         assert!(error.contains(expected), "{expected} is not in {error}");
     }
@@ -155,6 +166,8 @@ fn every_setting_is_documented() {
         "registry.mapping.",
         "registry.guard.",
         "registry.consul.",
+        "registry.kubernetes.",
+        "registry.kubernetes.namespaces.",
         "ca.",
         "ca.own_pem.",
         "ca.limits.",

@@ -4,19 +4,19 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
-use kube::Config;
-
 use super::*;
 
 /// A server that gives one answer to one request, and then says what the request was.
 struct Server {
     reviews: TokenReviews,
+    kubeconfig: tempfile::NamedTempFile,
     request: JoinHandle<String>,
 }
 
 fn server(status: &'static str, body: String) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let kubeconfig = tempfile::NamedTempFile::new().unwrap();
+    point(&kubeconfig, &format!("http://{}", listener.local_addr().unwrap()));
     let request = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let request = read_request(&mut stream);
@@ -25,7 +25,18 @@ fn server(status: &'static str, body: String) -> Server {
         stream.write_all((head + &body).as_bytes()).unwrap();
         request
     });
-    Server { reviews: TokenReviews::new(Client::try_from(Config::new(uri)).unwrap()), request }
+    let path = Some(kubeconfig.path().to_owned());
+    let settings = KubernetesSettings { kubeconfig: path, ..KubernetesSettings::default() };
+    Server { reviews: TokenReviews::new(settings).unwrap(), kubeconfig, request }
+}
+
+/// Writes a kubeconfig for the server of this address.
+fn point(kubeconfig: &tempfile::NamedTempFile, address: &str) {
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: dev\ncontexts: [{{name: dev, context: {{cluster: dev, user: dev}}}}]\n\
+         clusters: [{{name: dev, cluster: {{server: '{address}'}}}}]\nusers: [{{name: dev, user: {{token: x}}}}]\n"
+    );
+    std::fs::write(kubeconfig.path(), text).unwrap();
 }
 
 fn read_request(stream: &mut impl Read) -> String {
@@ -108,6 +119,23 @@ async fn a_pod_is_read_as_it_is_now() {
                         "spec": {"serviceAccountName": "web"}, "status": {"phase": "Failed"}});
     let pod = self::server("200 OK", ending.to_string()).reviews.pod("shop", "web-1").await.unwrap().unwrap();
     assert!(pod.terminating && pod.finished && pod.node.is_none());
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_is_missing_or_changed_is_read_when_it_is_needed() {
+    let pod = json!({"metadata": {"uid": "1"}, "spec": {}});
+    let first = server("200 OK", pod.to_string());
+    let second = server("200 OK", pod.to_string());
+    let second_address = std::fs::read_to_string(second.kubeconfig.path()).unwrap();
+    std::fs::rename(first.kubeconfig.path(), first.kubeconfig.path().with_extension("away")).unwrap();
+    let missing = first.reviews.pod("shop", "web-1").await.unwrap_err().to_string();
+    assert!(missing.contains("kubeconfig "), "{missing}");
+    std::fs::rename(first.kubeconfig.path().with_extension("away"), first.kubeconfig.path()).unwrap();
+    first.reviews.pod("shop", "web-1").await.unwrap().unwrap();
+    std::fs::write(first.kubeconfig.path(), second_address).unwrap();
+    first.reviews.pod("shop", "web-2").await.unwrap().unwrap();
+    let request = second.request.join().unwrap();
+    assert!(request.starts_with("GET /api/v1/namespaces/shop/pods/web-2 "), "{request}");
 }
 
 #[tokio::test]
