@@ -119,6 +119,3 @@ fn known_protocol(app_protocol: Option<&str>, name: &str) -> Option<Protocol> {
     let start = name.split_once('-').map_or(name, |(start, _)| start);
     start.parse().ok().filter(|protocol| *protocol != Protocol::Detect)
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,7 @@ use weft_model::{Entry, EntryKey, Health, Scope, Service, Tunnel, Workload};
 use weft_registry::RegistryErrorKind;
 
 use super::*;
-use crate::object::{WatchLine, decode_line};
+use crate::object::{Kind, WatchLine, decode_line};
 use crate::settings::KubernetesSettings;
 
 /// A view with what it has told, as the catalog would hold it.

@@ -2,6 +2,8 @@
 //!
 //! A list is streamed where the server can, and read in pages where it can't. Watches end all the time and say nothing by
 //! it; what counts is whether the next one begins. A version that is too old leads to reading all anew and is no error.
+//! So does an outage that lasted: a server whose data were restored meanwhile may have come past our version on another way,
+//! and would never say so.
 //! Every loop here is bounded in rate by [`Backoff`], and by what the server asks for when it is busy.
 
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub(super) enum Report {
 pub(super) async fn follow(shared: Arc<Shared>, source: Source) {
     let mut round = shared.round.subscribe();
     let backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-    let mut follower = Follower { shared, source, version: None, failed: false, backoff };
+    let mut follower = Follower { shared, source, version: None, failing_since: None, backoff };
     let mut pause = Duration::ZERO;
     loop {
         let number = *round.borrow_and_update();
@@ -64,8 +66,8 @@ struct Follower {
     source: Source,
     /// How far everything is known. `None`: all is to be read.
     version: Option<String>,
-    /// Whether the last attempt failed.
-    failed: bool,
+    /// When the last attempts began to fail, if they do.
+    failing_since: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -80,7 +82,6 @@ impl Follower {
         }
         match result {
             Ok(()) => {
-                self.failed = false;
                 // One that ends as soon as it begins would be asked for without pause.
                 if lasted < QUICK { self.backoff.next_delay() } else { Duration::ZERO }
             }
@@ -89,7 +90,10 @@ impl Follower {
                 self.backoff.next_delay()
             }
             Err(error) => {
-                self.failed = true;
+                let since = *self.failing_since.get_or_insert(begun);
+                if since.elapsed() > self.shared.settings.answer_timeout * 2 {
+                    self.version = None;
+                }
                 let asked_for = error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
                 self.shared.report(Report::Failed { source: self.source.clone(), error }).await;
                 self.backoff.next_delay().max(asked_for)
@@ -99,7 +103,7 @@ impl Follower {
 
     async fn request(&mut self, round: u64) -> Result<(), KubernetesError> {
         let shared = Arc::clone(&self.shared);
-        let client = shared.client(self.failed).await?;
+        let client = shared.client(self.failing_since.is_some()).await?;
         let source = self.source.clone();
         let api = Api { client: &client, settings: &shared.settings, source: &source };
         if self.version.is_some() {
@@ -149,6 +153,7 @@ impl Follower {
 
     async fn watch(&mut self, api: &Api<'_>) -> Result<(), KubernetesError> {
         let watch = api.watch(Some(self.version.as_deref().unwrap_or("0"))).await?;
+        self.failing_since = None;
         self.shared.report(Report::Well(self.source.clone())).await;
         self.follow_on(api, watch).await
     }

@@ -5,4 +5,5 @@
 
 pub(crate) mod fake;
 pub(crate) mod objects;
+pub(crate) mod real;
 pub(crate) mod watching;
