@@ -44,12 +44,13 @@ fn problems(settings: &Settings) -> Vec<String> {
 fn registry_problems(registry: &RegistrySettings) -> impl Iterator<Item = String> {
     let kind = registry.id.kind();
     let (file, consul) = (kind == RegistryKind::File, kind == RegistryKind::Consul);
+    let kubernetes = kind == RegistryKind::Kubernetes;
     let fraction = registry.guard.fraction;
     [
         (
-            !file && !consul,
+            !file && !consul && !kubernetes,
             format!(
-                "id: registries of kind {} are not built in; expected file/NAME or consul/NAME",
+                "id: registries of kind {} are not built in; expected file/NAME, consul/NAME or kubernetes/NAME",
                 kind.as_str()
             ),
         ),
@@ -64,6 +65,10 @@ fn registry_problems(registry: &RegistrySettings) -> impl Iterator<Item = String
         (
             !consul && registry.consul.is_some(),
             format!("consul: {} has none; only consul registries do", registry.id),
+        ),
+        (
+            !kubernetes && registry.kubernetes.is_some(),
+            format!("kubernetes: {} has none; only kubernetes registries do", registry.id),
         ),
         (!(0.0..=1.0).contains(&fraction), format!("guard.fraction: expected 0 to 1, not {fraction}")),
     ]

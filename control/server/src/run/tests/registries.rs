@@ -36,6 +36,18 @@ async fn a_registry_that_does_not_answer_is_waited_for_until_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_can_not_be_reached_says_why_and_keeps_the_others_from_nothing() {
+    let cluster = "[ready]\nregistry_deadline = \"100ms\"\n[[registry]]\nid = \"kubernetes/prod\"\n\
+                   [registry.kubernetes]\nkubeconfig = \"/no/such/kubeconfig\"";
+    let mesh = Mesh::started(cluster).await;
+    let stale = |status: &Status| status.registries.iter().any(|registry| registry.state == RegistryState::Stale);
+    let status = mesh.until("the cluster is stale", stale).await;
+    let text = serde_json::to_string(&status).unwrap();
+    assert!(text.contains("kubernetes/prod") && text.contains("/no/such/kubeconfig"), "{text}");
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn while_a_registry_was_never_heard_a_proxy_keeps_what_it_holds_and_the_status_says_why() {
     let consul = "[ready]\nregistry_deadline = \"100ms\"\n[[registry]]\nid = \"consul/dc1\"\n\
                   [registry.consul]\naddress = \"http://127.0.0.1:1\"";
