@@ -14,7 +14,11 @@ use tokio::process::Command;
 use weft_integration::{Cluster, KUBERNETES, Process, eventually, ran_on, skipped_on};
 
 const HELM: &str = "Helm 4.3.1";
-const MANIFESTS: &str = "k8s/manifests/weft.yaml";
+/// Each with the values that it is the chart of.
+const MANIFESTS: [(&str, &[&str]); 2] = [
+    ("k8s/manifests/weft.yaml", &["createNamespace=true"]),
+    ("k8s/manifests/weft-cni.yaml", &["createNamespace=true", "cni.enabled=true"]),
+];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is in the checkout").to_owned()
@@ -123,17 +127,19 @@ fn the_chart_has_the_version_of_the_programs() -> Result<()> {
 #[tokio::test]
 async fn the_manifests_are_the_chart() -> Result<()> {
     let Some(helm) = helm("the manifests are the chart") else { return Ok(()) };
-    let rendered = helm.template("weft-system", &["createNamespace=true"]).await?;
-    let path = top().join(MANIFESTS);
-    if std::env::var_os("WEFT_REFRESH_GOLDEN").is_some() {
-        std::fs::write(&path, &rendered)?;
+    for (file, values) in MANIFESTS {
+        let rendered = helm.template("weft-system", values).await?;
+        let path = top().join(file);
+        if std::env::var_os("WEFT_REFRESH_GOLDEN").is_some() {
+            std::fs::write(&path, &rendered)?;
+        }
+        let kept = std::fs::read_to_string(&path)?;
+        let first = rendered.lines().zip(kept.lines()).find(|(now, kept)| now != kept);
+        assert!(
+            rendered == kept,
+            "{file} is not what the chart makes: {first:?}; WEFT_REFRESH_GOLDEN=1 writes it anew"
+        );
     }
-    let kept = std::fs::read_to_string(&path)?;
-    let first = rendered.lines().zip(kept.lines()).find(|(now, kept)| now != kept);
-    assert!(
-        rendered == kept,
-        "{MANIFESTS} is not what the chart makes: {first:?}; WEFT_REFRESH_GOLDEN=1 writes it anew"
-    );
     Ok(())
 }
 
@@ -142,8 +148,6 @@ async fn what_weft_installs_is_what_helm_makes_of_the_same_values() -> Result<()
     let Some(helm) = helm("weft install prints what Helm makes") else { return Ok(()) };
     let flags = ["--namespace", "mesh", "--image-registry", "registry.example:5000/a", "--image-tag", "v9"];
     let more = ["--trust-domain", "prod.example", "--cluster", "west"];
-    let printed = ours("weft", &[&["install", "kubernetes"], &flags[..], &more[..]].concat()).await?;
-    ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let values = [
         "createNamespace=true",
         r#"image.registry="registry.example:5000/a""#,
@@ -151,8 +155,15 @@ async fn what_weft_installs_is_what_helm_makes_of_the_same_values() -> Result<()
         r#"trustDomain="prod.example""#,
         r#"cluster.name="west""#,
     ];
-    let made = helm.template("mesh", &values).await?;
-    assert_eq!(String::from_utf8(printed.stdout)?, made);
+    for cni in [false, true] {
+        let flag: &[&str] = if cni { &["--cni"] } else { &[] };
+        let printed =
+            ours("weft", &[&["install", "kubernetes"], &flags[..], &more[..], flag].concat()).await?;
+        ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let value = format!("cni.enabled={cni}");
+        let made = helm.template("mesh", &[&values[..], &[&value]].concat()).await?;
+        assert_eq!(String::from_utf8(printed.stdout)?, made);
+    }
     Ok(())
 }
 
@@ -190,6 +201,8 @@ async fn values_that_mean_nothing_are_refused_with_their_key() -> Result<()> {
         ("injection.settings={\"image\":\"x\"}", "image"),
         ("control.extraSettings=\"listen = 1\"", "extraSettings"),
         ("priorityClass.value=2000000000", "priorityClass"),
+        ("cni.onExit=\"stay\"", "onExit"),
+        ("cni.binDir=\"opt\"", "binDir"),
     ] {
         match helm.template("weft-system", &[wrong]).await {
             Ok(_) => bail!("{wrong} was accepted"),
@@ -242,6 +255,19 @@ async fn each_value_does_what_it_says() -> Result<()> {
         assert!(own.get(gone).is_ok() && off.get(gone).is_err(), "{gone}");
     }
     assert_eq!(off.pod()?.get("priorityClassName"), None);
+    let plugin = helm
+        .objects(&["cni={\"enabled\":true,\"binDir\":\"/b\",\"confDir\":\"/c\",\"onExit\":\"keep\"}"])
+        .await?;
+    assert!(plugin.control_toml()?.contains("cni = true") && own.get("DaemonSet/weft-cni").is_err());
+    let agent = &plugin.get("DaemonSet/weft-cni")?["spec"]["template"]["spec"];
+    assert_eq!(
+        (&agent["volumes"][0]["hostPath"]["path"], &agent["volumes"][1]["hostPath"]["path"]),
+        (&json!("/b"), &json!("/c"))
+    );
+    for (variable, value) in [("WEFT_CNI_HOST_CONF_DIR", "/c"), ("WEFT_CNI_ON_EXIT", "keep")] {
+        let all = agent["containers"][0]["env"].as_array().context("a list")?;
+        assert!(all.contains(&json!({"name": variable, "value": value})), "{all:?}");
+    }
     let pulled = helm.objects(&["image={\"registry\":\"r.example\",\"tag\":\"9\",\"pullPolicy\":\"Always\",\"pullSecrets\":[\"s\"]}"]).await?;
     let container = &pulled.pod()?["containers"][0];
     assert_eq!(
@@ -381,6 +407,15 @@ const RIGHTS: &[(&str, &str, &str, bool)] = &[
     ("impersonate", "users", "", false),
 ];
 
+/// The same of the node agent's, which every node holds a token of.
+const CNI_RIGHTS: &[(&str, &str, &str, bool)] = &[
+    ("get", "pods", "--all-namespaces", true),
+    ("list", "pods", "--all-namespaces", false),
+    ("patch", "pods", "--all-namespaces", false),
+    ("get", "secrets", "--namespace=mesh", false),
+    ("get", "nodes", "", false),
+];
+
 #[tokio::test]
 async fn a_real_api_server_takes_the_manifests_gives_these_rights_and_is_afterwards_as_it_was() -> Result<()>
 {
@@ -388,10 +423,14 @@ async fn a_real_api_server_takes_the_manifests_gives_these_rights_and_is_afterwa
     let Some(cluster) = Cluster::start(what).await? else { return Ok(()) };
     ran_on(KUBERNETES, what);
     let before = everything(&cluster).await?;
-    let printed = ours("weft", &["install", "kubernetes", "--namespace", "mesh"]).await?;
+    let printed = ours("weft", &["install", "kubernetes", "--namespace", "mesh", "--cni"]).await?;
     cluster.apply(&String::from_utf8(printed.stdout)?).await?;
-    for (verb, resource, place, expected) in RIGHTS {
-        let account = "--as=system:serviceaccount:mesh:weft-control";
+    let rights = RIGHTS
+        .iter()
+        .map(|right| ("weft-control", right))
+        .chain(CNI_RIGHTS.iter().map(|right| ("weft-cni", right)));
+    for (account, (verb, resource, place, expected)) in rights {
+        let account = &format!("--as=system:serviceaccount:mesh:{account}");
         let words: Vec<&str> =
             ["auth", "can-i", verb, resource, account, place].into_iter().filter(|w| !w.is_empty()).collect();
         let output = cluster.kubectl_command().args(&words).stdin(Stdio::null()).output().await?;

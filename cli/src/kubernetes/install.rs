@@ -12,7 +12,7 @@ pub(crate) struct Args {
     /// The control plane's namespace.
     #[arg(short, long, default_value = "weft-system", value_parser = super::namespace)]
     namespace: String,
-    /// Where the images are: REGISTRY/proxy:TAG and REGISTRY/control:TAG.
+    /// Where the images are: REGISTRY/proxy:TAG, REGISTRY/control:TAG and REGISTRY/cni:TAG.
     #[arg(long, default_value = "weft.dev", value_name = "REGISTRY", value_parser = image_part)]
     image_registry: String,
     /// The images' tag.
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// This cluster's name in the mesh.
     #[arg(long, default_value = "default", value_name = "NAME", value_parser = cluster)]
     cluster: String,
+    /// Also the CNI plugin: pods are captured without any privilege of theirs.
+    #[arg(long)]
+    cni: bool,
 }
 
 /// Runs it.
@@ -34,6 +37,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         image_tag: args.image_tag.clone(),
         trust_domain: args.trust_domain.clone(),
         cluster: args.cluster.clone(),
+        cni: args.cni,
     };
     output::print(&values.rendered()?)
 }

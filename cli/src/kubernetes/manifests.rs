@@ -12,6 +12,8 @@ use weft_model::{RegistryId, TrustDomain};
 
 /// With the chart's own values, and the namespace's object.
 const RENDERED: &str = include_str!("../../../k8s/manifests/weft.yaml");
+/// The same with the CNI plugin.
+const WITH_CNI: &str = include_str!("../../../k8s/manifests/weft-cni.yaml");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where the rendered text has the hash of the control plane's settings.
 const CHECKSUM: &str = "checksum/control.toml: ";
@@ -24,6 +26,7 @@ pub(super) struct Values {
     pub(super) image_tag: String,
     pub(super) trust_domain: TrustDomain,
     pub(super) cluster: String,
+    pub(super) cni: bool,
 }
 
 impl Values {
@@ -35,6 +38,7 @@ impl Values {
             image_tag: VERSION.to_owned(),
             trust_domain: "weft.local".parse().expect("it is a trust domain"),
             cluster: "default".to_owned(),
+            cni: false,
         }
     }
 
@@ -46,8 +50,9 @@ impl Values {
     /// The objects, YAML.
     pub(super) fn rendered(&self) -> Result<String> {
         let registry = self.registry()?.to_string();
-        let mut text = RENDERED.replace("weft-system", &self.namespace);
-        for image in ["proxy", "control"] {
+        let rendered = if self.cni { WITH_CNI } else { RENDERED };
+        let mut text = rendered.replace("weft-system", &self.namespace);
+        for image in ["proxy", "control", "cni"] {
             let own = format!("weft.dev/{image}:{VERSION}");
             text = text.replace(&own, &format!("{}/{image}:{}", self.image_registry, self.image_tag));
         }
@@ -106,7 +111,9 @@ mod tests {
 
     #[test]
     fn the_chart_s_own_values_change_nothing() {
-        assert_eq!(Values::in_namespace("weft-system").rendered().unwrap(), RENDERED);
+        let own = Values::in_namespace("weft-system");
+        assert_eq!(own.rendered().unwrap(), RENDERED);
+        assert_eq!(Values { cni: true, ..own }.rendered().unwrap(), WITH_CNI);
     }
 
     #[test]
@@ -117,10 +124,17 @@ mod tests {
             image_tag: "v9".to_owned(),
             trust_domain: "prod.example".parse().unwrap(),
             cluster: "west".to_owned(),
+            cni: true,
         };
         let text = values.rendered().unwrap();
-        for gone in ["weft-system", "weft.dev/proxy", "weft.dev/control", "weft.local", "kubernetes/default"]
-        {
+        for gone in [
+            "weft-system",
+            "weft.dev/proxy",
+            "weft.dev/control",
+            "weft.dev/cni",
+            "weft.local",
+            "kubernetes/default",
+        ] {
             assert!(!text.contains(gone), "{gone}");
         }
         for there in [

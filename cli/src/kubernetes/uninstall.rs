@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 
 /// The arguments of kubectl, in order.
 fn steps(namespace: &str) -> Result<Vec<Vec<String>>> {
-    let mut objects = objects(&Values::in_namespace(namespace).rendered()?)?;
+    let mut objects = objects(&Values { cni: true, ..Values::in_namespace(namespace) }.rendered()?)?;
     // What it makes while it runs.
     let own = |kind: &str, name: &str| Object {
         kind: kind.to_owned(),
@@ -60,7 +60,7 @@ fn steps(namespace: &str) -> Result<Vec<Vec<String>>> {
     objects.extend([own("lease", "weft-control"), own("secret", "weft-ca")]);
     objects.sort_by_key(|object| match object.kind.as_str() {
         "mutatingwebhookconfiguration" => 0,
-        "deployment" => 1,
+        "deployment" | "daemonset" => 1,
         "namespace" => 3,
         _ => 2,
     });
@@ -114,7 +114,10 @@ mod tests {
     fn the_webhook_goes_first_and_a_namespace_of_ours_last() {
         let steps: Vec<String> = steps("mesh").unwrap().iter().map(|step| step.join(" ")).collect();
         assert_eq!(steps[0], "delete mutatingwebhookconfiguration/weft-injector --ignore-not-found");
-        assert_eq!(steps[1], "delete deployment/weft-control --ignore-not-found --namespace=mesh");
+        let workloads = ["delete daemonset/weft-cni", "delete deployment/weft-control"];
+        for (step, workload) in steps[1..].iter().zip(workloads) {
+            assert_eq!(*step, format!("{workload} --ignore-not-found --namespace=mesh"));
+        }
         let last =
             "delete namespace --selector=app.kubernetes.io/part-of=weft --field-selector=metadata.name=mesh";
         assert_eq!(steps.last().unwrap(), last);

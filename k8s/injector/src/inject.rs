@@ -155,6 +155,9 @@ fn annotate(pod: &mut Value, options: &Options, settings: &InjectorSettings, sta
     }
     let annotations = pod::object(&mut pod["metadata"], "annotations");
     annotations.insert(STATUS.to_owned(), status.written().into());
+    // What was there, copied from another pod or written by hand, does not stay: the CNI plugin and callers act on it.
+    annotations.remove(weft_redirect::ANNOTATION);
+    annotations.remove(&key("tunnel"));
     if options.capture {
         annotations
             .insert(weft_redirect::ANNOTATION.to_owned(), capture::redirect(options).annotation().into());
