@@ -46,7 +46,9 @@ fn registries_are_read_with_their_sections() {
         &["listen=127.0.0.1:0", "ready.registry_deadline=1s"],
     )
     .unwrap();
-    let [file, consul, kubernetes, _] = settings.registry.as_slice() else { panic!("{:?}", settings.registry) };
+    let [file, consul, kubernetes, _] = settings.registry.as_slice() else {
+        panic!("{:?}", settings.registry)
+    };
     assert_eq!((file.id.as_str(), file.required), ("file/local", false));
     assert!(consul.required);
     assert_eq!(consul.consul.as_ref().unwrap().address, "http://127.0.0.1:8501");

@@ -40,7 +40,8 @@ async fn a_cluster_that_can_not_be_reached_says_why_and_keeps_the_others_from_no
     let cluster = "[ready]\nregistry_deadline = \"100ms\"\n[[registry]]\nid = \"kubernetes/prod\"\n\
                    [registry.kubernetes]\nkubeconfig = \"/no/such/kubeconfig\"";
     let mesh = Mesh::started(cluster).await;
-    let stale = |status: &Status| status.registries.iter().any(|registry| registry.state == RegistryState::Stale);
+    let stale =
+        |status: &Status| status.registries.iter().any(|registry| registry.state == RegistryState::Stale);
     let status = mesh.until("the cluster is stale", stale).await;
     let text = serde_json::to_string(&status).unwrap();
     assert!(text.contains("kubernetes/prod") && text.contains("/no/such/kubeconfig"), "{text}");
