@@ -6,6 +6,7 @@
 
 mod decode;
 mod picked;
+mod raw;
 
 use std::fmt;
 use std::sync::Arc;
