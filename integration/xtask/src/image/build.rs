@@ -35,6 +35,8 @@ pub(super) fn programs(packages: &[&str], profile: &str, target: &str) -> Result
         .arg(&place)
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&names))
         .env(format!("CFLAGS_{}", target.replace('-', "_")), c_flags(&names))
+        // A C library says when it was compiled; this is when, for compilers that are asked so (reproducible-builds.org).
+        .env("SOURCE_DATE_EPOCH", "0")
         .current_dir(cache::checkout());
     process::run(&mut build)?;
     let from = place.join(target).join(folder);
