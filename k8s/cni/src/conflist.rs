@@ -176,4 +176,23 @@ mod tests {
         assert_eq!(with(r#"{"plugins":[{"type":"weft-cni"}]}"#, &ours()), Err(ConflistError::Empty));
         assert!(with(r#"{"plugins":[{"name":"no type"}]}"#, &ours()).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_list_is_what_was_put_in_comes_out_again(
+            kinds in proptest::collection::vec("[a-z]{1,8}", 1..5),
+            spaces in "[ \\n\\t]{0,4}",
+        ) {
+            let plugins: Vec<_> = kinds.iter().map(|kind| format!("{{\"type\":{spaces}\"{kind}\"}}")).collect();
+            let text = format!("{{{spaces}\"plugins\":[{spaces}{}{spaces}],\"x\":1}}\n", plugins.join(&format!("{spaces},")));
+            let edited = with(&text, &ours()).unwrap().unwrap();
+            proptest::prop_assert_eq!(with(&edited, &ours()), Ok(None));
+            proptest::prop_assert_eq!(without(&edited).unwrap(), Some(text));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,60}") {
+            let _ = (with(&text, &ours()), without(&text));
+        }
+    }
 }

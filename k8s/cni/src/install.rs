@@ -4,8 +4,8 @@
 //! list again when they restart, and without us) and every few seconds (the token rotates). The program comes first, then
 //! its way to the API server, then the list: the runtime never finds an entry that cannot work. They go in reverse.
 
-use std::fs::{self, Permissions};
-use std::io;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,14 +107,16 @@ impl Node {
         Ok(format!("installed in {}", path.display()))
     }
 
+    /// The program is tens of megabytes, and the agent's memory is not: it goes through in pieces.
     fn install_program(&self) -> Result<()> {
-        let own = fs::read("/proc/self/exe").context("the own program")?;
+        let mut own = File::open("/proc/self/exe").context("the own program")?;
         let path = self.program();
-        if fs::read(&path).is_ok_and(|there| there == own) {
+        let named = || path.display().to_string();
+        if File::open(&path).and_then(|there| same(&own, &there)).is_ok_and(|same| same) {
             return Ok(());
         }
-        let named = || path.display().to_string();
-        durable::replace(&path, &own).with_context(named)?;
+        own.rewind().context("the own program")?;
+        durable::replace_with(&path, |file| io::copy(&mut own, file).map(|_| ())).with_context(named)?;
         fs::set_permissions(&path, Permissions::from_mode(0o755)).with_context(named)
     }
 
@@ -176,6 +178,26 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let permissions = fs::metadata(path).with_context(named)?.permissions();
     durable::replace(path, content).with_context(named)?;
     fs::set_permissions(path, permissions).with_context(named)
+}
+
+/// Whether two files hold the same.
+fn same(one: &File, other: &File) -> io::Result<bool> {
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if left.get(..length) != right.get(..length) {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+        one.consume(length);
+        other.consume(length);
+    }
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -179,6 +179,19 @@ async fn an_agent_that_is_told_to_keep_the_plugin_leaves_it_for_uninstall() -> R
     node.becomes_ready().await?;
     ensure!(agent.terminate()?.success());
     ensure!(node.ready()?);
+    // An older program of the same length is replaced by the next agent.
+    let mut older = fs::read(env!("CARGO_BIN_EXE_weft-cni"))?;
+    if let Some(byte) = older.last_mut() {
+        *byte ^= 1;
+    }
+    fs::write(node.path("bin/weft-cni"), older)?;
+    let agent = node.agent(&["--on-exit", "keep"])?;
+    eventually("the program is this one", async || {
+        let there = fs::read(node.path("bin/weft-cni"))?;
+        Ok((there == fs::read(env!("CARGO_BIN_EXE_weft-cni"))?).then_some(()))
+    })
+    .await?;
+    ensure!(agent.terminate()?.success());
     ensure!(node.command("uninstall").status()?.success());
     assert_eq!(node.files()?, before);
     ensure!(node.command("uninstall").status()?.success());

@@ -287,4 +287,31 @@ mod tests {
             assert!(asked <= 1, "{compiled:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_keys_of_the_kernel_make_it_panic(
+            keys in proptest::collection::vec((proptest::collection::vec(0_u8..3, 3..5), proptest::bool::ANY), 0..8),
+        ) {
+            let keys: Vec<_> = keys.into_iter().map(|(value, end)| Key { value, end }).collect();
+            for like in everything().sets {
+                let _ = elements(&like.elements, &keys);
+            }
+        }
+
+        #[test]
+        fn no_bytes_of_the_kernel_make_it_panic(
+            at in 0_usize..1000,
+            byte in proptest::num::u8::ANY,
+            cut in 0_usize..100,
+        ) {
+            for expression in everything().chains.iter().flat_map(|chain| &chain.rules).flat_map(rule) {
+                let mut bytes = expression.encode().into_bytes();
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                bytes.truncate(bytes.len().saturating_sub(cut % 20));
+                let _ = Expression::decode(&bytes);
+            }
+        }
+    }
 }
