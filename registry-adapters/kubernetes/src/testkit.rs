@@ -96,11 +96,23 @@ impl ApiServer {
             return Ok(None);
         };
         report("ran");
+        let mut tries = 1;
+        loop {
+            match Self::start_once(&tools).await {
+                // Somebody took a port between our look and its use.
+                Err(error) if tries < 5 && error.to_string().contains("address already in use") => tries += 1,
+                started => return started.map(Some),
+            }
+        }
+    }
+
+    async fn start_once(tools: &Tools) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         process::write_files(directory.path(), [User::Admin.token(), User::Weft.token()])?;
-        let mut server = Self { directory, tools, ports: Ports::free()?, etcd: None, server: None };
+        let (tools, ports) = (tools.clone(), Ports::free()?);
+        let mut server = Self { directory, tools, ports, etcd: None, server: None };
         server.restart().await?;
-        Ok(Some(server))
+        Ok(server)
     }
 
     /// Settings of a registry that reads it as this user, as quick as a test wants.
@@ -235,9 +247,14 @@ impl ApiServer {
                 Ok(text) => text,
                 Err(error) => error.to_string(),
             };
-            let ended = self.server.as_mut().is_none_or(Running::has_ended);
-            if ended || Instant::now() > deadline {
-                let log = fs::read_to_string(directory.join("server.log")).unwrap_or_default();
+            let ended = |process: &mut Option<Running>| process.as_mut().is_none_or(Running::has_ended);
+            let log = match (ended(&mut self.etcd), ended(&mut self.server)) {
+                (true, _) => Some("etcd.log"),
+                (false, true) => Some("server.log"),
+                _ => (Instant::now() > deadline).then_some("server.log"),
+            };
+            if let Some(log) = log {
+                let log = fs::read_to_string(directory.join(log)).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 return Err(io::Error::other(format!("it is not ready: {last}\n{}", tail.join("\n"))));
             }
