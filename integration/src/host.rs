@@ -23,6 +23,11 @@ impl Default for Host {
 }
 
 impl Host {
+    /// This host, at one of its addresses.
+    pub fn at(address: IpAddr) -> Self {
+        Self { namespace: None, address }
+    }
+
     /// A command that runs there.
     pub fn command(&self, program: &Path) -> Command {
         let Some(namespace) = &self.namespace else { return Command::new(program) };

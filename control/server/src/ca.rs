@@ -19,6 +19,7 @@ use weft_model::{RegistryId, RegistryKind, ServiceKey, SpiffeId};
 use weft_registry_consul::ConsulClient;
 use weft_registry_kubernetes::attest::TokenReviews;
 
+use crate::ca_secret::SecretSettings;
 use crate::settings::{RegistrySettings, Settings};
 
 /// `[ca]`.
@@ -30,6 +31,8 @@ pub(crate) struct CaSettings {
     pub(crate) leaf_ttl: Duration,
     /// The user's own certificates (PEM files `roots`, `chain`, `key`) instead of made ones.
     pub(crate) own_pem: Option<OwnPem>,
+    /// Keeps the root in a Kubernetes Secret, which several control planes share.
+    pub(crate) secret: Option<SecretSettings>,
     /// PEM files of more roots to trust, while one replaces another.
     pub(crate) extra_roots: Vec<PathBuf>,
     /// How often certificates may be asked for.
@@ -69,6 +72,7 @@ impl Default for CaSettings {
         Self {
             leaf_ttl: Duration::from_hours(24),
             own_pem: None,
+            secret: None,
             extra_roots: Vec::new(),
             limits: LimitSettings::default(),
             consul: BTreeMap::new(),
@@ -88,17 +92,12 @@ pub(crate) struct Ca {
 impl Ca {
     /// Opens the authority, making keys on first start, and issues this process's own certificate.
     pub(crate) fn open(settings: &Settings) -> Result<Self> {
-        let state_dir = settings.state_dir.join("ca");
         let now = SystemTime::now();
-        let authority = AuthoritySettings {
-            leaf_ttl: settings.ca.leaf_ttl,
-            own_pem: settings.ca.own_pem.clone(),
-            extra_roots: settings.ca.extra_roots.clone(),
-            ..AuthoritySettings::new(settings.trust_domain.clone(), state_dir.clone())
-        };
-        let authority = Authority::open(&authority, now).context("opening the certificate authority")?;
+        let authority = Authority::open(&authority_settings(settings), now);
+        let authority = authority.context("opening the certificate authority")?;
         let pin = authority.root_pin().context("the certificate authority has no root")?;
-        let tokens = JoinTokens::open(&state_dir, pin).context("opening the join tokens")?;
+        let tokens =
+            JoinTokens::open(&settings.state_dir.join("ca"), pin).context("opening the join tokens")?;
         let identity = SvidSource::new();
         let own = authority.issue_own(CONTROL_PLANE_PATH, now).context("issuing the own certificate")?;
         identity.set(own, TrustBundles::from_iter([authority.bundle().clone()]));
@@ -110,6 +109,16 @@ impl Ca {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
         let Attestors { consul, kubernetes } = attestors;
         CaService::new(CaServiceParts { authority, tokens, consul, kubernetes, limits })
+    }
+}
+
+/// The authority's part of the settings.
+pub(crate) fn authority_settings(settings: &Settings) -> AuthoritySettings {
+    AuthoritySettings {
+        leaf_ttl: settings.ca.leaf_ttl,
+        own_pem: settings.ca.own_pem.clone(),
+        extra_roots: settings.ca.extra_roots.clone(),
+        ..AuthoritySettings::new(settings.trust_domain.clone(), settings.state_dir.join("ca"))
     }
 }
 

@@ -7,6 +7,7 @@ mod abandoned;
 mod admin;
 mod ads;
 mod ca;
+mod ca_secret;
 mod clock;
 mod conduct;
 mod counters;

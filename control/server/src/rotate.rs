@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use prost::Message;
 use tokio::time::{MissedTickBehavior, interval};
 use weft_ca::{Authority, JoinTokens, Rotation, RotationPhase, RotationStep};
@@ -27,6 +27,8 @@ pub(crate) struct Rotator {
     pub(crate) identity: SvidSource,
     pub(crate) proxies: Proxies,
     pub(crate) published: Readers,
+    /// The root is kept where other control planes take it from.
+    pub(crate) shared_root: bool,
 }
 
 impl Rotator {
@@ -66,6 +68,10 @@ impl Rotator {
 
     /// Begins a replacement, or with `force` takes the next step of the one under way at once.
     pub(crate) async fn rotate(&self, force: bool) -> Result<Option<Rotation>> {
+        ensure!(
+            !self.shared_root,
+            "the root is kept in a Secret (ca.secret), which other control planes use too: replacing it there is not supported"
+        );
         let now = SystemTime::now();
         if force {
             let forced = self.on_disk(move |authority| authority.force_rotation(now)).await?;

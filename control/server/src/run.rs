@@ -30,6 +30,7 @@ use crate::abandoned::NoteAbandoned;
 use crate::admin::{self, Admin, Listeners, Seen};
 use crate::ads::Ads;
 use crate::ca::{Attestors, Ca};
+use crate::ca_secret;
 use crate::counters::Counters;
 use crate::expelled::Expelled;
 use crate::framed::{Framed, LARGEST_REQUEST};
@@ -57,6 +58,7 @@ pub(crate) async fn run(
         .with_context(|| format!("making the state directory {}", settings.state_dir.display()))?;
     let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
     let attestors = Attestors::new(&settings)?;
+    ca_secret::fetch(&settings).await?;
     let ca = Ca::open(&settings)?;
     let admin_sockets = Listeners::bind(&settings.admin_socket(), settings.admin.listen).await?;
     let webhook = Webhook::open(&settings, &ca.authority).await?;
@@ -70,16 +72,7 @@ pub(crate) async fn run(
     let (phase, phases) = watch::channel(Phase::Starting);
     let last_known = LastKnown::new(settings.state_dir.join("registries"));
     let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known);
-    let ads = Ads {
-        state: published.state.clone(),
-        phase: phases.clone(),
-        proxies: Proxies::default(),
-        counters: Arc::new(Counters::default()),
-        room: Shares::new(settings.limits.streams, settings.limits.streams_per_identity),
-        limits: settings.limits.clone(),
-        stalled: Stalled::default(),
-        expelled: Expelled::default(),
-    };
+    let ads = ads(&settings, &published, phases.clone());
     let connections = Connections::new(settings.limits.connections);
     let ca_service = ca.service(attestors, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
@@ -111,6 +104,19 @@ pub(crate) async fn run(
     outcome
 }
 
+fn ads(settings: &Settings, published: &Readers, phase: watch::Receiver<Phase>) -> Ads {
+    Ads {
+        state: published.state.clone(),
+        phase,
+        proxies: Proxies::default(),
+        counters: Arc::new(Counters::default()),
+        room: Shares::new(settings.limits.streams, settings.limits.streams_per_identity),
+        limits: settings.limits.clone(),
+        stalled: Stalled::default(),
+        expelled: Expelled::default(),
+    }
+}
+
 fn rotator(settings: &Settings, published: &Readers, ads: &Ads, ca: &Ca) -> Rotator {
     Rotator {
         trust_domain: settings.trust_domain.clone(),
@@ -119,6 +125,7 @@ fn rotator(settings: &Settings, published: &Readers, ads: &Ads, ca: &Ca) -> Rota
         identity: ca.identity.clone(),
         proxies: ads.proxies.clone(),
         published: published.clone(),
+        shared_root: settings.ca.secret.is_some(),
     }
 }
 

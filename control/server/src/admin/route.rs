@@ -121,6 +121,7 @@ async fn rotate(admin: &Admin, body: Incoming) -> Answer {
             StatusCode::CONFLICT,
             "a replacement of the root is under way: `weft ca status` shows how far; --force takes its next step",
         ),
+        Err(error) if admin.seen.rotator.shared_root => refused(StatusCode::CONFLICT, &format!("{error:#}")),
         Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
     }
 }

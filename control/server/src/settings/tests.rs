@@ -172,6 +172,7 @@ fn every_setting_is_documented() {
         "registry.kubernetes.namespaces.",
         "ca.",
         "ca.own_pem.",
+        "ca.secret.",
         "ca.limits.",
         "ca.limits.per_address.",
         "ca.consul.",
@@ -180,6 +181,8 @@ fn every_setting_is_documented() {
         "limits.requests.",
         "limits.connections.",
         "ready.",
+        "webhook.",
+        "webhook.injector.",
         "shutdown.",
     ];
     for section in sections {

@@ -1,0 +1,187 @@
+//! Capture on a real kernel: a host of its own whose traffic the kernel leads to its proxy, and applications that know
+//! nothing of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use weft_integration::{
+    Answer, App, FarHost, Host, Mesh, MeshPlan, Process, Proxy, ProxyPlan, eventually, free_port, skipped,
+};
+
+/// The address that stands for the service `api`.
+const VIRTUAL: &str = "198.18.0.1";
+/// Who is not the proxy: the kernel tells them apart by the user.
+const NOBODY: &str = "65534";
+/// The proxy of these tests runs as root, as the tests do; in a pod it has a user of its own.
+const RULES: &str = r#"{"version":1,"exclude_uids":[0]}"#;
+const WEB: &str = "spiffe://test.weft/ns/default/sa/web";
+
+/// A mesh with `api` on this host, and a host whose traffic is captured for `web`.
+struct World {
+    far: FarHost,
+    mesh: Mesh,
+    api: Proxy,
+    api_app: App,
+    web: Proxy,
+}
+
+async fn world(what: &str, more: &str) -> Result<Option<World>> {
+    let far = match FarHost::new().await {
+        Ok(far) => far,
+        Err(error) => {
+            skipped(what, &format!("{error:#}"));
+            return Ok(None);
+        }
+    };
+    run(&far.host, "ip", &["route", "add", "default", "via", &far.gateway.to_string()]).await?;
+    let plan = MeshPlan { listen: Some(IpAddr::from([0, 0, 0, 0])), ..MeshPlan::default() };
+    let mesh = Mesh::start(plan).await?;
+    let api_app = mesh.http_app("api", "v1").await?;
+    let near = Host::at(far.gateway);
+    let port = api_app.address.port();
+    let api = mesh.proxy(ProxyPlan::new("api-v1", "api").inbound(port, "http1").on(&near)).await?;
+    mesh.register("api-v1.yaml", &api.object("api", "v1", port, "http1"))?;
+    let service = format!(
+        "kind: Service\nname: api\naddresses: [{VIRTUAL}]\nports: [{{name: main, number: 80, protocol: http1}}]\n"
+    );
+    mesh.register("api.yaml", &service)?;
+    let health = SocketAddr::new(far.host.address, free_port());
+    let capture = "\n[capture]\noutbound = [\"127.0.0.1:15001\", \"[::1]:15001\"]\n\
+                   inbound = [\"0.0.0.0:15006\", \"[::]:15006\"]\n";
+    let plan = ProxyPlan::new("web", "web")
+        .on(&far.host)
+        .more(&format!("{capture}{more}[health]\nlisten = \"{health}\"\n"));
+    let web = mesh.proxy_at(plan, far.gateway).await?;
+    // Its admin port is on the far host's loopback.
+    eventually("the proxy is ready", async || {
+        let ready = reqwest::get(format!("http://{health}/ready")).await?.error_for_status();
+        Ok(Some(ready.map(drop)?))
+    })
+    .await?;
+    let rules = format!(
+        r#"{{"version":1,"exclude_uids":[0],"tunnel_port":{},"admin_port":{},"health_port":{}}}"#,
+        web.tunnel.port(),
+        web.admin_address().port(),
+        health.port()
+    );
+    redirect(&far.host, &["apply", "--settings", &rules]).await?;
+    Ok(Some(World { far, mesh, api, api_app, web }))
+}
+
+async fn redirect(host: &Host, arguments: &[&str]) -> Result<String> {
+    let program = Process::program("weft-redirect")?;
+    let output = host.command(&program).args(arguments).output().await?;
+    finished(&format!("weft-redirect {arguments:?}"), &output)
+}
+
+async fn run(host: &Host, program: &str, arguments: &[&str]) -> Result<String> {
+    let output = host.command(Path::new(program)).args(arguments).output().await?;
+    finished(&format!("{program} {arguments:?}"), &output)
+}
+
+fn finished(what: &str, output: &std::process::Output) -> Result<String> {
+    ensure!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What an application of the host reads that connects to `to`, says `said` and reads until the end.
+async fn says(host: &Host, to: SocketAddr, said: &str) -> Result<String> {
+    const PROGRAM: &str = "exec 3<>/dev/tcp/$0/$1; printf %s \"$2\" >&3; cat <&3";
+    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+    let mut command = host.command(Path::new("setpriv"));
+    command.args(user).args(["bash", "-c", PROGRAM, &to.ip().to_string(), &to.port().to_string(), said]);
+    finished(&format!("a call to {to}"), &command.output().await?)
+}
+
+async fn get(host: &Host, to: SocketAddr) -> Result<Answer> {
+    let said = says(host, to, "GET / HTTP/1.1\r\nhost: whoever\r\nconnection: close\r\n\r\n").await?;
+    let Some((head, body)) = said.split_once("\r\n\r\n") else { bail!("no answer: {said:?}") };
+    ensure!(head.starts_with("HTTP/1.1 200"), "{said}");
+    let start = body.find('{').context("no JSON")?;
+    let end = body.rfind('}').context("no JSON")?;
+    Ok(serde_json::from_str(&body[start..=end])?)
+}
+
+#[tokio::test]
+async fn a_call_to_a_services_or_an_instances_own_address_goes_through_the_mesh() -> Result<()> {
+    let Some(world) = world("capture of outbound calls", "").await? else { return Ok(()) };
+    let called = get(&world.far.host, SocketAddr::new(VIRTUAL.parse()?, 80)).await?;
+    assert_eq!((called.name.as_str(), called.caller.as_deref()), ("api", Some(WEB)));
+    // The application listens on loopback alone: without the tunnel nobody would answer.
+    let instance = SocketAddr::new(world.api.tunnel.ip(), world.api_app.address.port());
+    let called = get(&world.far.host, instance).await?;
+    assert_eq!((called.name.as_str(), called.caller.as_deref()), ("api", Some(WEB)));
+    let asked = "GET /config_dump HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let dump = says(&world.far.host, world.web.admin_address(), asked).await?;
+    let dump = dump.split_once("\r\n\r\n").context("no answer")?.1;
+    let dump: Value = serde_json::from_str(dump)?;
+    assert_eq!(dump["addresses"][format!("default/{VIRTUAL}")]["service"], "default/api", "{dump}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_nobodys_is_passed_on_as_it_came_and_the_server_may_speak_first() -> Result<()> {
+    let Some(world) = world("capture of calls to nobody in the mesh", "").await? else { return Ok(()) };
+    // A program of the same host as api's proxy, which has nothing to do with it.
+    let listener = TcpListener::bind(SocketAddr::new(world.far.gateway, 0)).await?;
+    let to = listener.local_addr()?;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        stream.write_all(b"hello first\n").await?;
+        let mut said = [0; 4];
+        stream.read_exact(&mut said).await?;
+        anyhow::Ok(String::from_utf8_lossy(&said).into_owned())
+    });
+    assert_eq!(says(&world.far.host, to, "ping").await?, "hello first\n");
+    assert_eq!(server.await??, "ping");
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_the_settings_refuse_the_unknown_it_is_closed_and_the_mesh_is_reached() -> Result<()> {
+    let Some(world) = world("capture that refuses the unknown", "unknown = \"refuse\"\n").await? else {
+        return Ok(());
+    };
+    let listener = TcpListener::bind(SocketAddr::new(world.far.gateway, 0)).await?;
+    let said = says(&world.far.host, listener.local_addr()?, "").await;
+    assert_eq!(said.unwrap_or_default(), "", "closed, or reset");
+    get(&world.far.host, SocketAddr::new(VIRTUAL.parse()?, 80)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plaintext_caller_reaches_a_captured_application_unless_the_settings_are_strict() -> Result<()> {
+    for (more, answered) in [("", true), ("plaintext = \"strict\"\n", false)] {
+        let Some(world) = world("capture of inbound calls", more).await? else { return Ok(()) };
+        let app = SocketAddr::new(world.far.host.address, free_port());
+        let mut command = world.far.host.command(&Process::program("weft")?);
+        command.args(["workload", "http", "--name", "web", "--version", "v1", "--listen", &app.to_string()]);
+        let _app = Process::start("web-app", command, world.mesh.path())?;
+        if answered {
+            let plain = eventually("the application answers", async || {
+                Ok(Some(weft_integration::get(app, "/").await?))
+            })
+            .await?;
+            assert_eq!((plain.name.as_str(), plain.caller), ("web", None));
+        } else {
+            // From the host itself nothing is captured, so it is known to be up.
+            eventually("the application listens", async || Ok(Some(get(&world.far.host, app).await?)))
+                .await?;
+            assert!(weft_integration::get(app, "/").await.is_err(), "strict, and answered all the same");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_rules_are_what_leads_there_and_go_without_a_trace() -> Result<()> {
+    let Some(world) = world("rules that are taken away", "").await? else { return Ok(()) };
+    redirect(&world.far.host, &["clean", "--settings", RULES]).await?;
+    let to = SocketAddr::new(world.api.tunnel.ip(), world.api_app.address.port());
+    assert!(get(&world.far.host, to).await.is_err(), "nobody listens there in plaintext");
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The mesh in a real Kubernetes: pods get their proxies by a label, call each other, and lose no request to what happens
+//! in a cluster every day.
+
+mod world;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use weft_integration::{eventually, figure};
+
+use world::{World, lasts, name};
+
+const WEB: &str = "spiffe://weft.local/ns/shop/sa/web";
+const SECOND: Duration = Duration::from_secs(1);
+/// Calls a second while something happens.
+const RATE: u32 = 100;
+
+/// A namespace without a label, and a pod in it that knows nothing of a mesh.
+const OUTSIDE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger, namespace: default, labels: {app: stranger}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: app, image: "weft.test/app:1", imagePullPolicy: Never, command: [sleep, "1000000"]}
+"#;
+
+const JOB: &str = r#"
+apiVersion: batch/v1
+kind: Job
+metadata: {name: order, namespace: shop}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      serviceAccountName: web
+      containers:
+      - name: order
+        image: weft.test/app:1
+        imagePullPolicy: Never
+        command: [wget, -q, -O, "-", "http://api/"]
+"#;
+
+#[tokio::test]
+async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_names_they_know() -> Result<()> {
+    let Some(world) = World::start("pods of a labelled namespace call each other").await? else {
+        return Ok(());
+    };
+    // By service name, by full name, and by an instance's own address.
+    for url in ["http://api/", "http://api.shop.svc.cluster.local/"] {
+        let answer = world.from_web(url).await?;
+        assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("api", Some(WEB)), "{url}");
+    }
+    for pod in world.pods("shop", "app=api").await? {
+        let ip = pod["status"]["podIP"].as_str().context("an address")?.to_owned();
+        let answer = world.from_web(&format!("http://{ip}:8080/")).await?;
+        assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("api", Some(WEB)), "{ip}");
+    }
+    // A server that speaks first, as the very pod of a StatefulSet.
+    let web = name(&world.pod("shop", "app=web").await?)?;
+    for pod in ["store-0", "store-1"] {
+        let ask = format!("echo ping | nc -w 5 {pod}.store 5000");
+        let said = world.kubectl(&["exec", "-n", "shop", &web, "-c", "web", "--", "sh", "-c", &ask]).await?;
+        assert!(said.starts_with(&format!("{pod} ")), "{pod} said {said:?}");
+    }
+    // A Job ends although it has a sidecar.
+    world.cluster.apply(JOB).await?;
+    let wait = ["wait", "-n", "shop", "--for=condition=complete", "job/order", "--timeout=60s"];
+    world.kubectl(&wait).await?;
+    strict(&world).await
+}
+
+/// Plaintext is answered until somebody says strict; the kubelet's probes go on.
+async fn strict(world: &World) -> Result<()> {
+    world.cluster.apply(OUTSIDE).await?;
+    let wait = ["wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"];
+    world.kubectl(&wait).await?;
+    let ask = ["exec", "stranger", "--", "wget", "-q", "-O", "-", "http://api.shop/"];
+    let said = world.kubectl(&ask).await?;
+    ensure!(said.contains("\"api\"") && !said.contains("spiffe://"), "a stranger was told {said}");
+    let strict =
+        r#"{"spec":{"template":{"metadata":{"annotations":{"weft.dev/inbound-plaintext":"strict"}}}}}"#;
+    world.kubectl(&["patch", "deployment", "-n", "shop", "api", "-p", strict]).await?;
+    world.rolled_out("shop", "deployment/api").await?;
+    eventually("no plaintext is answered any more", async || Ok(world.kubectl(&ask).await.err().map(drop)))
+        .await?;
+    assert_eq!(world.from_web("http://api/").await?.caller.as_deref(), Some(WEB));
+    for pod in world.pods("shop", "app=api").await? {
+        let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
+        assert_eq!(restarts, 0, "a probe failed: {}", pod["status"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_happens_in_a_cluster_every_day_loses_no_request() -> Result<()> {
+    let Some(world) = World::start("rolling updates, scaling, kills and outages under load").await? else {
+        return Ok(());
+    };
+    let load = world.load("api", RATE).await?;
+    lasts(2 * SECOND).await;
+    for _ in 0..5 {
+        world.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api"]).await?;
+        world.rolled_out("shop", "deployment/api").await?;
+    }
+    for replicas in ["6", "1", "2"] {
+        let to = format!("--replicas={replicas}");
+        world.kubectl(&["scale", "-n", "shop", "deployment/api", &to]).await?;
+        world.rolled_out("shop", "deployment/api").await?;
+    }
+    lasts(3 * SECOND).await;
+    let tally = load.stop().await?;
+    figure("Kubernetes, 5 rolling updates and 2 to 6 to 1 to 2", &tally.words());
+    assert_eq!(tally.failures().count(), 0, "{:?}", tally.troubles);
+
+    let load = world.load("api", RATE).await?;
+    lasts(SECOND).await;
+    world.cluster.stop_api_server().await?;
+    lasts(15 * SECOND).await;
+    world.cluster.start_api_server().await?;
+    let control =
+        ["delete", "pod", "-n", "weft-system", "-l", "app.kubernetes.io/name=weft-control", "--wait=true"];
+    world.kubectl(&control).await?;
+    world.rolled_out("weft-system", "deployment/weft-control").await?;
+    lasts(5 * SECOND).await;
+    let tally = load.stop().await?;
+    figure("Kubernetes, the API server away for 15 s, the control plane's pods deleted", &tally.words());
+    assert_eq!(tally.failures().count(), 0, "{:?}", tally.troubles);
+    // The new control plane is of the same mesh: new pods join, and old ones follow it.
+    world.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api"]).await?;
+    world.rolled_out("shop", "deployment/api").await?;
+    assert_eq!(world.from_web("http://api/").await?.caller.as_deref(), Some(WEB));
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! A cluster with Weft installed from the manifests that are shipped, and a shop in it whose pods get their proxies by one
+//! label.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use weft_integration::{
+    Answer, Cluster, KUBERNETES, Steady, Tally, eventually, inside, namespace_of_pod, ran_on,
+};
+
+/// The shop: `api` over HTTP with two instances, `greeter` over gRPC, `store` whose server speaks first as a StatefulSet
+/// with a headless service, and `web`, which calls them.
+const SHOP: &str = include_str!("shop.yaml");
+
+/// The cluster of a test.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+}
+
+impl World {
+    /// Starts one with the shop in it; `None` where there can be none, which is said.
+    pub(crate) async fn start(what: &str) -> Result<Option<Self>> {
+        let Some(cluster) = Cluster::start(what).await? else { return Ok(None) };
+        ran_on(KUBERNETES, what);
+        let world = Self { cluster };
+        world.install().await?;
+        world.cluster.apply(SHOP).await?;
+        for what in ["deployment/api", "deployment/greeter", "statefulset/store", "deployment/web"] {
+            world.rolled_out("shop", what).await?;
+        }
+        Ok(Some(world))
+    }
+
+    /// What a user does, with images of the programs that were built for the tests.
+    async fn install(&self) -> Result<()> {
+        let cluster = &self.cluster;
+        cluster.load_workload().await?;
+        cluster.load_programs("weft.dev/control:0.1.0", "65532:65532", &["weft-control"]).await?;
+        cluster.load_programs("weft.dev/proxy:0.1.0", "1337:1337", &["weft-proxy", "weft-redirect"]).await?;
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("it is in the checkout")?;
+        cluster.apply(&std::fs::read_to_string(top.join("k8s/manifests/weft.yaml"))?).await?;
+        self.rolled_out("weft-system", "deployment/weft-control").await?;
+        eventually("the API server trusts the webhook", async || {
+            let path = "jsonpath={.webhooks[*].clientConfig.caBundle}";
+            let bundle =
+                self.kubectl(&["get", "mutatingwebhookconfiguration", "weft-injector", "-o", path]).await?;
+            Ok((!bundle.is_empty()).then_some(()))
+        })
+        .await
+    }
+
+    pub(crate) async fn kubectl(&self, words: &[&str]) -> Result<String> {
+        self.cluster.kubectl(words).await
+    }
+
+    /// Waits until something is as it should be; says what is there if it does not come to that.
+    pub(crate) async fn rolled_out(&self, namespace: &str, what: &str) -> Result<()> {
+        let wait = ["rollout", "status", "-n", namespace, what, "--timeout=120s"];
+        let Err(error) = self.kubectl(&wait).await else { return Ok(()) };
+        let pods = self.kubectl(&["get", "pods", "-A", "-o", "wide"]).await.unwrap_or_default();
+        let events = self.kubectl(&["get", "events", "-n", namespace]).await.unwrap_or_default();
+        let control = ["logs", "-n", "weft-system", "deployment/weft-control", "--tail=30"];
+        let control = self.kubectl(&control).await.unwrap_or_default();
+        Err(error.context(format!("{pods}\n{events}\n{control}")))
+    }
+
+    /// The pods with a label, oldest first.
+    pub(crate) async fn pods(&self, namespace: &str, label: &str) -> Result<Vec<Value>> {
+        let text = self.kubectl(&["get", "pods", "-n", namespace, "-l", label, "-o", "json"]).await?;
+        let mut list: Value = serde_json::from_str(&text)?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// The one pod with a label.
+    pub(crate) async fn pod(&self, namespace: &str, label: &str) -> Result<Value> {
+        let mut pods = self.pods(namespace, label).await?;
+        ensure!(pods.len() == 1, "{} pods have {label}", pods.len());
+        pods.pop().context("one pod")
+    }
+
+    /// What the application of `web` reads at a URL.
+    pub(crate) async fn from_web(&self, url: &str) -> Result<Answer> {
+        let name = name(&self.pod("shop", "app=web").await?)?;
+        let read = ["exec", "-n", "shop", &name, "-c", "web", "--", "wget", "-q", "-O", "-", url];
+        let said = self.kubectl(&read).await?;
+        serde_json::from_str(&said).with_context(|| format!("{url} answered {said:?}"))
+    }
+
+    /// Steady calls of an application in the pod of `web` to a service's address, until it is stopped.
+    pub(crate) async fn load(&self, service: &str, per_second: u32) -> Result<Load> {
+        let web = self.pod("shop", "app=web").await?;
+        let uid = web["metadata"]["uid"].as_str().context("a uid")?.to_owned();
+        let path = "jsonpath={.spec.clusterIP}";
+        let address = self.kubectl(&["get", "service", "-n", "shop", service, "-o", path]).await?;
+        let address = format!("{address}:80").parse()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let work = tokio::spawn(async move {
+            let namespace = namespace_of_pod(&uid)?;
+            inside(&namespace, move || async move {
+                let steady = Steady::start(address, "/", per_second);
+                // Closed is stopped as well.
+                _ = stopped.await;
+                Ok(steady.stop().await)
+            })
+            .await
+        });
+        Ok(Load { stop, work })
+    }
+}
+
+/// Calls that go on.
+pub(crate) struct Load {
+    stop: oneshot::Sender<()>,
+    work: tokio::task::JoinHandle<Result<Tally>>,
+}
+
+impl Load {
+    /// Ends it; what came of it.
+    pub(crate) async fn stop(self) -> Result<Tally> {
+        _ = self.stop.send(());
+        self.work.await?
+    }
+}
+
+/// Lets time pass in which something is watched.
+pub(crate) async fn lasts(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// An object's name.
+pub(crate) fn name(object: &Value) -> Result<String> {
+    Ok(object["metadata"]["name"].as_str().context("a name")?.to_owned())
+}
