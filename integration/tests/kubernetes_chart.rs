@@ -236,6 +236,13 @@ async fn each_value_does_what_it_says() -> Result<()> {
     assert!(without.get("MutatingWebhookConfiguration/weft-injector").is_err());
     assert!(!without.control_toml()?.contains("webhook"), "{}", without.control_toml()?);
     assert!(!without.get("ClusterRole/weft-control")?.to_string().contains("admissionregistration"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_value_of_what_is_beside_the_control_plane_does_what_it_says() -> Result<()> {
+    let Some(helm) = helm("the chart's other values") else { return Ok(()) };
+    let own = helm.objects(&[]).await?;
     let ignore = helm.objects(&["injection.failurePolicy=\"Ignore\""]).await?;
     for webhook in
         ignore.get("MutatingWebhookConfiguration/weft-injector")?["webhooks"].as_array().context("a list")?
@@ -562,4 +569,69 @@ async fn a_restricted_namespace_takes_pods_that_a_plugin_captures_and_all_that_w
     let error = admitted(&cluster, &[]).await.err().context("NET_ADMIN is not for restricted namespaces")?;
     assert!(error.to_string().contains("NET_ADMIN"), "{error}");
     Ok(())
+}
+
+/// Our HTTP workload, whose probes are asked by the kubelet.
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata:
+      labels: {app: web}
+      annotations: {weft.dev/inbound-plaintext: strict}
+    spec:
+      containers:
+      - name: web
+        image: weft.test/workload:1
+        imagePullPolicy: Never
+        args: [http, --name, web, --listen, "0.0.0.0:8080"]
+        ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+        livenessProbe: {tcpSocket: {port: http}, periodSeconds: 1}
+"#;
+
+#[tokio::test]
+async fn with_one_label_on_a_namespace_its_pods_are_in_the_mesh_and_stay_healthy_under_strict_mtls()
+-> Result<()> {
+    let what = "the manifests at work";
+    let Some(cluster) = Cluster::start(what).await? else { return Ok(()) };
+    ran_on(KUBERNETES, what);
+    cluster.load_workload().await?;
+    let version = env!("CARGO_PKG_VERSION");
+    cluster.load_programs(&format!("weft.dev/control:{version}"), "65532", &["weft-control"]).await?;
+    cluster
+        .load_programs(&format!("weft.dev/proxy:{version}"), "1337", &["weft-proxy", "weft-redirect"])
+        .await?;
+    let printed = ours("weft", &["install", "kubernetes"]).await?;
+    cluster.apply(&String::from_utf8(printed.stdout)?).await?;
+    rolled_out(&cluster, "weft-system", "weft-control").await?;
+    cluster.kubectl(&["create", "namespace", "shop"]).await?;
+    cluster.kubectl(&["label", "namespace", "shop", "weft.dev/inject=enabled"]).await?;
+    eventually("the API server trusts the webhook", async || {
+        let path = "jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let bundles =
+            cluster.kubectl(&["get", "mutatingwebhookconfiguration/weft-injector", "-o", path]).await?;
+        Ok((bundles.split_whitespace().count() == 2).then_some(()))
+    })
+    .await?;
+    cluster.apply(WEB).await?;
+    rolled_out(&cluster, "shop", "web").await?;
+    let path = r"jsonpath={.items[*].metadata.annotations.weft\.dev/tunnel}";
+    let tunnels = cluster.kubectl(&["get", "pods", "--namespace=shop", "-o", path]).await?;
+    assert_eq!(tunnels, "15008 15008");
+    Ok(())
+}
+
+/// Waits for a Deployment; where it does not come, with all that can be known of it.
+async fn rolled_out(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let (name, namespace) = (format!("deployment/{name}"), format!("--namespace={namespace}"));
+    let status = cluster.kubectl(&["rollout", "status", &name, &namespace, "--timeout=60s"]).await;
+    let Err(error) = status else { return Ok(()) };
+    let pods = cluster.kubectl(&["describe", "pods", &namespace]).await?;
+    let logs = cluster.kubectl(&["logs", &name, &namespace, "--all-containers", "--tail=50"]).await;
+    bail!("{error:#}\n{pods}\n{}", logs.unwrap_or_else(|error| format!("{error:#}")))
 }
