@@ -57,7 +57,7 @@ fn steps(namespace: &str) -> Result<Vec<Vec<String>>> {
         name: name.to_owned(),
         namespace: Some(namespace.to_owned()),
     };
-    objects.extend([own("lease", "weft-control"), own("secret", "weft-ca")]);
+    objects.push(own("secret", "weft-ca"));
     objects.sort_by_key(|object| match object.kind.as_str() {
         "mutatingwebhookconfiguration" => 0,
         "deployment" | "daemonset" => 1,
@@ -121,7 +121,7 @@ mod tests {
         let last =
             "delete namespace --selector=app.kubernetes.io/part-of=weft --field-selector=metadata.name=mesh";
         assert_eq!(steps.last().unwrap(), last);
-        for kind in ["clusterrole/", "clusterrolebinding/", "priorityclass/", "lease/", "secret/"] {
+        for kind in ["clusterrole/", "clusterrolebinding/", "priorityclass/", "secret/"] {
             assert!(steps.iter().any(|step| step.contains(kind)), "{kind}: {steps:?}");
         }
     }

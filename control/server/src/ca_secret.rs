@@ -7,7 +7,7 @@
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::ByteString;
@@ -44,6 +44,11 @@ const ROOT: &str = "root.pem";
 /// One that is made while another process makes one too is given up; more often than once that can't happen.
 const ATTEMPTS: usize = 3;
 
+/// An API server that is away for longer is no matter of a moment: this process ends and says so.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// Brings the root into the state directory before the authority is opened there, where the settings keep it in a Secret.
 ///
 /// # Errors
@@ -54,7 +59,7 @@ pub(crate) async fn fetch(settings: &Settings) -> Result<()> {
     let api = api(settings, secret).await?;
     let directory = settings.state_dir.join("ca");
     for _ in 0..ATTEMPTS {
-        let found = api.get_opt(&secret.name).await;
+        let found = read(&api, &secret.name).await;
         let found = found.with_context(|| format!("reading Secret {} (ca.secret)", secret.name))?;
         if let Some(object) = found {
             return put(&directory, &secret.name, root_of(&object)?);
@@ -79,6 +84,20 @@ pub(crate) async fn fetch(settings: &Settings) -> Result<()> {
         }
     }
     bail!("Secret {} comes and goes", secret.name)
+}
+
+/// Reads it, waiting for an API server that is away for a moment.
+async fn read(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, kube::Error> {
+    let start = Instant::now();
+    loop {
+        match api.get_opt(name).await {
+            Err(error) if !matches!(error, kube::Error::Api(_)) && start.elapsed() < PATIENCE => {
+                tracing::warn!(%error, secret = name, "the API server does not answer: no root of the mesh yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 async fn api(settings: &Settings, secret: &SecretSettings) -> Result<Api<Secret>> {

@@ -64,6 +64,10 @@ audience = "weft"
 roots = "/etc/weft/ca/roots.pem"
 chain = "/etc/weft/ca/chain.pem"
 key = "/etc/weft/ca/key.pem"
+{{- else }}
+
+[ca.secret]
+registry = {{ $registry | toJson }}
 {{- end }}
 {{- if .Values.injection.enabled }}
 
