@@ -1,17 +1,15 @@
 //! The mesh in a real Kubernetes: pods get their proxies by a label, call each other, and lose no request to what happens
 //! in a cluster every day.
 
+mod mixed;
 mod world;
-
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weft_integration::{eventually, figure};
 
-use world::{World, lasts, name};
+use world::{SECOND, World, lasts, name};
 
 const WEB: &str = "spiffe://weft.local/ns/shop/sa/web";
-const SECOND: Duration = Duration::from_secs(1);
 /// Calls a second while something happens.
 const RATE: u32 = 100;
 
@@ -110,9 +108,15 @@ async fn what_happens_in_a_cluster_every_day_loses_no_request() -> Result<()> {
         world.kubectl(&["scale", "-n", "shop", "deployment/api", &to]).await?;
         world.rolled_out("shop", "deployment/api").await?;
     }
+    // As a node that is gone: no grace, no farewell.
+    for _ in 0..3 {
+        let victim = name(world.pods("shop", "app=api").await?.first().context("a pod")?)?;
+        world.kubectl(&["delete", "pod", "-n", "shop", &victim, "--force", "--grace-period=0"]).await?;
+        world.rolled_out("shop", "deployment/api").await?;
+    }
     lasts(3 * SECOND).await;
     let tally = load.stop().await?;
-    figure("Kubernetes, 5 rolling updates and 2 to 6 to 1 to 2", &tally.words());
+    figure("Kubernetes, 5 rolling updates, 2 to 6 to 1 to 2, 3 kills", &tally.words());
     assert_eq!(tally.failures().count(), 0, "{:?}", tally.troubles);
 
     let load = world.load("api", RATE).await?;
@@ -120,10 +124,18 @@ async fn what_happens_in_a_cluster_every_day_loses_no_request() -> Result<()> {
     world.cluster.stop_api_server().await?;
     lasts(15 * SECOND).await;
     world.cluster.start_api_server().await?;
-    let control =
-        ["delete", "pod", "-n", "weft-system", "-l", "app.kubernetes.io/name=weft-control", "--wait=true"];
-    world.kubectl(&control).await?;
+    let control = "app.kubernetes.io/name=weft-control";
+    let before = world.pods("weft-system", control).await?;
+    for pod in &before {
+        world
+            .kubectl(&["delete", "pod", "-n", "weft-system", &name(pod)?, "--force", "--grace-period=0"])
+            .await?;
+    }
     world.rolled_out("weft-system", "deployment/weft-control").await?;
+    let after = world.pods("weft-system", control).await?;
+    ensure!(
+        after.iter().all(|pod| before.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"]))
+    );
     lasts(5 * SECOND).await;
     let tally = load.stop().await?;
     figure("Kubernetes, the API server away for 15 s, the control plane's pods deleted", &tally.words());

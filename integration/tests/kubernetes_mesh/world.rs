@@ -1,6 +1,7 @@
 //! A cluster with Weft installed from the manifests that are shipped, and a shop in it whose pods get their proxies by one
 //! label.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use weft_integration::{
     Answer, Cluster, KUBERNETES, Steady, Tally, eventually, inside, namespace_of_pod, ran_on,
 };
 
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// The shop: `api` over HTTP with two instances, `greeter` over gRPC, `store` whose server speaks first as a StatefulSet
 /// with a headless service, and `web`, which calls them.
 const SHOP: &str = include_str!("shop.yaml");
@@ -92,23 +94,26 @@ impl World {
     /// Steady calls of an application in the pod of `web` to a service's address, until it is stopped.
     pub(crate) async fn load(&self, service: &str, per_second: u32) -> Result<Load> {
         let web = self.pod("shop", "app=web").await?;
-        let uid = web["metadata"]["uid"].as_str().context("a uid")?.to_owned();
         let path = "jsonpath={.spec.clusterIP}";
         let address = self.kubectl(&["get", "service", "-n", "shop", service, "-o", path]).await?;
-        let address = format!("{address}:80").parse()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let work = tokio::spawn(async move {
-            let namespace = namespace_of_pod(&uid)?;
-            inside(&namespace, move || async move {
-                let steady = Steady::start(address, "/", per_second);
-                // Closed is stopped as well.
-                _ = stopped.await;
-                Ok(steady.stop().await)
-            })
-            .await
-        });
-        Ok(Load { stop, work })
+        load(&web, format!("{address}:80").parse()?, per_second)
     }
+}
+
+/// Steady calls from a pod, as an application in it makes them.
+pub(crate) fn load(pod: &Value, address: SocketAddr, per_second: u32) -> Result<Load> {
+    let namespace = namespace_of_pod(pod["metadata"]["uid"].as_str().context("a uid")?)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let work = tokio::spawn(async move {
+        inside(&namespace, move || async move {
+            let steady = Steady::start(address, "/", per_second);
+            // Closed is stopped as well.
+            _ = stopped.await;
+            Ok(steady.stop().await)
+        })
+        .await
+    });
+    Ok(Load { stop, work })
 }
 
 /// Calls that go on.
