@@ -11,6 +11,7 @@ mod ca_secret;
 mod clock;
 mod conduct;
 mod counters;
+mod events;
 mod expelled;
 mod framed;
 mod ingest;

@@ -32,6 +32,7 @@ use crate::ads::Ads;
 use crate::ca::{Attestors, Ca};
 use crate::ca_secret;
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::expelled::Expelled;
 use crate::framed::{Framed, LARGEST_REQUEST};
 use crate::ingest::{Followed, Ingest};
@@ -72,6 +73,7 @@ pub(crate) async fn run(
     let (phase, phases) = watch::channel(Phase::Starting);
     let last_known = LastKnown::new(settings.state_dir.join("registries"));
     let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known);
+    let events = Events::new(&settings, &published.reports);
     let ads = ads(&settings, &published, phases.clone());
     let connections = Connections::new(settings.limits.connections);
     let ca_service = ca.service(attestors, settings.ca.limits);
@@ -89,8 +91,10 @@ pub(crate) async fn run(
     tasks.spawn(done(ingest.run(phases.clone())));
     tasks.spawn(done(rotator.run()));
     if let Some(webhook) = webhook {
-        tasks.spawn(done(webhook.run(admin.clone())));
+        let teller = events.teller(webhook.registry());
+        tasks.spawn(done(webhook.run(admin.clone(), teller)));
     }
+    tasks.spawn(done(events.run()));
     tasks.spawn(done(admin::serve(admin_sockets, admin)));
     let (stalled, counters) = (ads.stalled.clone(), Arc::clone(&ads.counters));
     tasks.spawn(done(stalled.run(move || counters.refused_streams.add("not_read"))));

@@ -25,7 +25,7 @@ pub use decide::{NamespaceView, Skip};
 pub use inject::{Injection, Outcome, inject};
 pub use patch::Operation;
 pub use refused::Refused;
-pub use review::{BadReview, MAX_REVIEW_BYTES, Reviewed, Verdict, review};
+pub use review::{BadReview, MAX_REVIEW_BYTES, Owner, Reviewed, Verdict, review};
 pub use settings::{InjectorSettings, PullPolicy};
 pub use workloads::{ObjectInjection, WorkloadOutcome, inject_object};
 

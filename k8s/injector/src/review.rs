@@ -37,8 +37,28 @@ pub struct Reviewed {
     pub namespace: String,
     /// The pod's name, or what its name will begin with.
     pub pod: String,
+    /// Whether that is its whole name, and not the beginning of one.
+    pub is_named: bool,
+    /// What made the pod and looks after it.
+    pub owner: Option<Owner>,
+    /// The pod is not really made: nothing may come of it but the answer.
+    pub is_dry_run: bool,
     /// What was answered: for counting, logging and events.
     pub verdict: Verdict,
+}
+
+/// A pod's controller, as the pod names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// The group and version of its kind: `apps/v1`.
+    pub api_version: String,
+    /// Its kind: `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// What was answered.
@@ -75,6 +95,8 @@ struct Request {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
+    dry_run: Option<bool>,
+    #[serde(default)]
     object: Value,
 }
 
@@ -102,14 +124,28 @@ pub fn review(body: &[u8], settings: &InjectorSettings) -> Result<Reviewed, BadR
     }
     let request = review.request;
     let (response, verdict) = answer(&request, settings);
-    let metadata = |field: &str| request.object.get("metadata")?.get(field)?.as_str().map(str::to_owned);
+    let metadata = |field: &str| {
+        let text = request.object.get("metadata")?.get(field)?.as_str();
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let name = metadata("name");
     let envelope = json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response});
     Ok(Reviewed {
         body: envelope.to_string().into_bytes(),
-        pod: metadata("name").or_else(|| metadata("generateName")).unwrap_or_default(),
+        is_named: name.is_some(),
+        pod: name.or_else(|| metadata("generateName")).unwrap_or_default(),
+        owner: owner(&request.object),
+        is_dry_run: request.dry_run.unwrap_or_default(),
         namespace: request.namespace,
         verdict,
     })
+}
+
+/// The one owner that is the controller (meta/v1, OwnerReference).
+fn owner(pod: &Value) -> Option<Owner> {
+    let owners = pod.pointer("/metadata/ownerReferences")?.as_array()?;
+    let controller = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
+    Owner::deserialize(controller).ok()
 }
 
 fn answer(request: &Request, settings: &InjectorSettings) -> (Value, Verdict) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use weft_injector::{BadReview, InjectorSettings, MAX_REVIEW_BYTES, Skip, Verdict, review};
+use weft_injector::{BadReview, InjectorSettings, MAX_REVIEW_BYTES, Owner, Skip, Verdict, review};
 
 fn asked(pod: Value) -> Value {
     json!({
@@ -85,6 +85,33 @@ fn who_is_left_alone_against_expectation_hears_why() {
     let (response, verdict) = answered(&asked(opted_out));
     assert_eq!(verdict, Verdict::Skipped(Skip::OptedOut));
     assert_eq!(response.get("warnings"), None);
+}
+
+#[test]
+fn who_a_pod_belongs_to_is_its_controller() {
+    let reviewed = |pod: &Value, dry_run: Value| {
+        let mut asked = asked(pod.clone());
+        asked["request"]["dryRun"] = dry_run;
+        review(asked.to_string().as_bytes(), &settings()).unwrap()
+    };
+    let mut owned = pod();
+    let of = |kind: &str, controller: Value| json!({"apiVersion": "apps/v1", "kind": kind, "name": "web", "uid": "u1", "controller": controller});
+    owned["metadata"]["ownerReferences"] = json!([of("Other", Value::Null), of("ReplicaSet", true.into())]);
+    let text = str::to_owned;
+    let owner =
+        Owner { api_version: text("apps/v1"), kind: text("ReplicaSet"), name: text("web"), uid: text("u1") };
+    let one = reviewed(&owned, true.into());
+    assert_eq!((one.owner, one.is_named, one.is_dry_run), (Some(owner), false, true));
+    let mut named = pod();
+    named["metadata"]["name"] = "web-0".into();
+    let one = reviewed(&named, Value::Null);
+    assert_eq!((one.owner, one.is_named, one.is_dry_run, one.pod.as_str()), (None, true, false, "web-0"));
+    for wrong in
+        [json!("x"), json!([1]), json!([of("ReplicaSet", "true".into())]), json!([{"controller": true}])]
+    {
+        owned["metadata"]["ownerReferences"] = wrong;
+        assert_eq!(reviewed(&owned, false.into()).owner, None);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use weft_model::{KeySyntax, Metadata, Namespace, Network, PortName, Protocol, Re
 use weft_registry::{Problem, Severity};
 
 use crate::object::{ObjectKey, Picked};
+use crate::subject::object_name;
 
 pub(crate) use pod::{PodFacts, pod};
 pub(crate) use service::{Declared, OWN_API, service};
@@ -93,11 +94,6 @@ impl About<'_> {
     fn object(&self) -> String {
         object_name(self.kind, self.key)
     }
-}
-
-/// An object as a user finds it again: `pod shop/web-0`.
-pub(crate) fn object_name(kind: &str, key: &ObjectKey) -> String {
-    format!("{kind} {key}")
 }
 
 fn without_effect(about: &About<'_>, annotations: &Picked) -> Vec<Problem> {

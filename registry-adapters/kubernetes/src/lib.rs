@@ -55,6 +55,7 @@ mod convert;
 mod error;
 mod object;
 mod settings;
+mod subject;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod view;
@@ -63,4 +64,5 @@ mod watch;
 pub use connect::connect;
 pub use error::KubernetesError;
 pub use settings::{InvalidSettings, KubernetesSettings, NamespaceSettings};
+pub use subject::{Subject, SubjectKind};
 pub use watch::KubernetesRegistry;

@@ -2,7 +2,8 @@
 //!
 //! What is answered is decided by `weft-injector`, which is pure; here are the socket, the certificate that renews itself,
 //! and the API server's record of whom to trust. The API server shows no certificate, so everybody who reaches the port may
-//! ask; an answer tells what is in the question and how proxies are set up, and changes nothing.
+//! ask; an answer tells what is in the question and how proxies are set up. The most that comes of a question is an Event in
+//! our own words, at a tight rate (`events.rs`).
 
 mod certificate;
 mod configuration;
@@ -20,6 +21,7 @@ use weft_model::RegistryId;
 use weft_registry_kubernetes::KubernetesSettings;
 
 use crate::admin::Admin;
+use crate::events::Teller;
 use crate::settings::Settings;
 use certificate::Certificate;
 use configuration::Configuration;
@@ -54,6 +56,7 @@ fn default_names() -> Vec<String> {
 
 /// The open webhook.
 pub(crate) struct Webhook {
+    registry: RegistryId,
     listener: TcpListener,
     certificate: Arc<Certificate>,
     injector: InjectorSettings,
@@ -79,19 +82,26 @@ impl Webhook {
         let certificate = Arc::new(certificate.context("settings: webhook.names")?);
         let configuration =
             webhook.configuration.clone().map(|name| Configuration::new(name, kubernetes, authority.clone()));
-        Ok(Some(Self { listener, certificate, injector, configuration }))
+        let registry = webhook.registry.clone();
+        Ok(Some(Self { registry, listener, certificate, injector, configuration }))
     }
 
-    /// Serves for ever.
-    pub(crate) async fn run(self, admin: Arc<Admin>) {
-        let Self { listener, certificate, injector, configuration } = self;
+    /// Whose API server calls.
+    pub(crate) fn registry(&self) -> &RegistryId {
+        &self.registry
+    }
+
+    /// Serves for ever. `teller` hears of pods that have no proxy against expectation.
+    pub(crate) async fn run(self, admin: Arc<Admin>, teller: Teller) {
+        let Self { listener, certificate, injector, configuration, .. } = self;
+        let port = serve::Port { injector, admin, teller };
         let keep = async {
             match configuration {
                 Some(configuration) => configuration.keep().await,
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(certificate.keep(), keep, serve::serve(listener, &certificate, injector, admin));
+        tokio::join!(certificate.keep(), keep, serve::serve(listener, &certificate, port));
     }
 }
 

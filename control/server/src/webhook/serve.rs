@@ -18,29 +18,27 @@ use weft_injector::{InjectorSettings, MAX_REVIEW_BYTES, Reviewed, Verdict, revie
 
 use super::certificate::Certificate;
 use crate::admin::{self, Admin};
+use crate::events::Teller;
 
 /// The API server keeps one or two connections; probes and strangers come and go.
 const MAX_CONNECTIONS: usize = 256;
 /// For the TLS handshake, and for a request from its first byte. The API server gives up after 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Port {
-    injector: InjectorSettings,
-    admin: Arc<Admin>,
+/// What answers are made with.
+pub(super) struct Port {
+    pub(super) injector: InjectorSettings,
+    pub(super) admin: Arc<Admin>,
+    pub(super) teller: Teller,
 }
 
 /// Accepts for ever. What is in progress ends with it.
-pub(super) async fn serve(
-    listener: TcpListener,
-    certificate: &Arc<Certificate>,
-    injector: InjectorSettings,
-    admin: Arc<Admin>,
-) {
+pub(super) async fn serve(listener: TcpListener, certificate: &Arc<Certificate>, port: Port) {
     let resolver: Arc<dyn rustls::server::ResolvesServerCert> = certificate.clone();
     let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let port = Arc::new(Port { injector, admin });
+    let port = Arc::new(port);
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= MAX_CONNECTIONS {
@@ -98,6 +96,7 @@ async fn inject(port: &Port, body: Incoming) -> Response<Full<Bytes>> {
         Ok(reviewed) => {
             counters.injecting.observe(began.elapsed());
             counters.injections.add(note(&reviewed));
+            port.teller.tell(&reviewed);
             let mut response = Response::new(Full::new(reviewed.body.into()));
             let json = http::HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);

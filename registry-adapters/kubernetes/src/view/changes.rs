@@ -6,8 +6,9 @@ use weft_model::{InstanceId, Locality};
 use weft_registry::Problem;
 
 use super::View;
-use crate::convert::{self, SliceFacts, object_name};
+use crate::convert::{self, SliceFacts};
 use crate::object::{self, Kind, Object, ObjectKey, Source};
+use crate::subject::object_name;
 
 impl View {
     pub(super) fn put_service(&mut self, service: object::Service) {

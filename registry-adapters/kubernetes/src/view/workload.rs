@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use weft_model::{Health, InstanceId, Locality, Provenance, ServiceKey, Tunnel, Workload, WorkloadPort};
 
 use super::View;
-use crate::convert::{Declared, EndpointFacts, PodFacts, SliceFacts, object_name};
+use crate::convert::{Declared, EndpointFacts, PodFacts, SliceFacts};
 use crate::object::ObjectKey;
+use crate::subject::object_name;
 
 /// One place where an instance is listed.
 struct Listing<'a> {
