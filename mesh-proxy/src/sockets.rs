@@ -33,7 +33,8 @@ pub(crate) fn bind(settings: &Settings) -> Result<(Vec<Sockets>, Bound)> {
     let mut bound = Bound::default();
     let count = workers.len();
     if settings.has_inbound() {
-        let (address, sockets) = bind_each(settings.tunnel.listen, "tunnel.listen", count, Only::AsItIs)?;
+        let bind = |listen| bind_each(listen, "tunnel.listen", count, Only::AsItIs);
+        let (address, sockets) = any_family(settings.tunnel.listen, bind)?;
         bound.tunnel = Some(address);
         give(&mut workers, sockets, |worker, socket| worker.tunnel = Some(socket));
     }
@@ -103,20 +104,24 @@ pub(crate) fn bind_admin(settings: &Settings) -> Result<(SocketAddr, TcpListener
     Ok((listener.local_addr().with_context(context)?, listener))
 }
 
-/// The health port's socket, where there is one. `[::]` is both families, or IPv4 alone on a host without IPv6.
+/// The health port's socket, where there is one.
 pub(crate) fn bind_health(settings: &Settings) -> Result<Option<(SocketAddr, TcpListener)>> {
     let Some(listen) = settings.health.listen else { return Ok(None) };
     let at = |address: SocketAddr| -> Result<(SocketAddr, TcpListener)> {
         let listener = open(address, false, Only::AsItIs)?;
         Ok((listener.local_addr()?, listener))
     };
-    let bound = match at(listen) {
+    any_family(listen, at).map(Some).with_context(|| format!("health.listen {listen}"))
+}
+
+/// Where `[::]` is set that is both families, or IPv4 alone on a host without IPv6.
+fn any_family<T>(listen: SocketAddr, bind: impl Fn(SocketAddr) -> Result<T>) -> Result<T> {
+    match bind(listen) {
         Err(error) if listen.is_ipv6() && listen.ip().is_unspecified() && lacks_ipv6(&error) => {
-            at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()))
+            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()))
         }
         bound => bound,
-    };
-    bound.map(Some).with_context(|| format!("health.listen {listen}"))
+    }
 }
 
 fn give(workers: &mut [Sockets], sockets: Vec<TcpListener>, place: impl Fn(&mut Sockets, TcpListener)) {

@@ -107,7 +107,7 @@ fn api_server(pki: &Path, network: Network) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         at("service-account-signing-key-file", "tokens.key"),
         at("service-account-key-file", "tokens.pub"),
-        "--api-audiences=https://kubernetes.default.svc,weft".to_owned(),
+        "--api-audiences=https://kubernetes.default.svc".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
         format!("--service-cluster-ip-range={services}"),
         "--allow-privileged=true".to_owned(),

@@ -51,7 +51,9 @@ pub(crate) fn variables(
         let grace = (settings.stop_delay + container::ORDINARY_GRACE).min(options.drain);
         set("WEFT_PROXY_DRAIN__GRACE", quoted(&format!("{}ms", grace.as_millis())));
     }
-    set("WEFT_PROXY_HEALTH__LISTEN", quoted(&format!("0.0.0.0:{}", port::HEALTH)));
+    // Of both families, or the one that the pod has.
+    set("WEFT_PROXY_HEALTH__LISTEN", quoted(&format!("[::]:{}", port::HEALTH)));
+    set("WEFT_PROXY_TUNNEL__LISTEN", quoted(&format!("[::]:{}", port::TUNNEL)));
     if !probes.is_empty() {
         set(PROBES, probe_list(probes));
     }
