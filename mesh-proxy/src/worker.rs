@@ -178,7 +178,7 @@ impl Worker {
 
     /// The same for one that is an instance's own address.
     async fn find_at(&self, cluster: &Cluster, address: &NetworkAddress) -> Answer {
-        let revision = self.shared.config.load().revision;
+        let revision = self.config.borrow_mut().load().revision;
         if let Some(service) = cluster.current(revision, now()) {
             return Answer::Present(service);
         }
