@@ -1,3 +1,5 @@
+//! When what is said: over hours, in floods, while the API server is down.
+
 use weft_injector::{Owner, Reviewed, Skip, Verdict};
 use weft_registry::Problem;
 
