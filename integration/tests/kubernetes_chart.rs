@@ -298,7 +298,7 @@ async fn webhooks_never_ask_about_what_runs_the_cluster_or_the_mesh() -> Result<
         }
         assert_eq!(
             (&webhook["sideEffects"], &webhook["reinvocationPolicy"]),
-            (&json!("None"), &json!("IfNeeded"))
+            (&json!("NoneOnDryRun"), &json!("IfNeeded"))
         );
         assert_eq!(webhook["clientConfig"].get("caBundle"), None, "the control plane's own part");
     }

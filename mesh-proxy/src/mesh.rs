@@ -174,7 +174,7 @@ fn take(
             });
         }
         Event::Disconnected(why) => {
-            if status.borrow().connected || status.borrow().last_error.is_empty() {
+            if status.borrow().connected || status.borrow().last_error != why {
                 tracing::warn!("no control plane; the last known configuration serves on: {why}");
             }
             status.send_modify(|status| (status.connected, status.last_error) = (false, why));

@@ -24,7 +24,7 @@ use crate::demand::Demand;
 use crate::health;
 use crate::identity::{self, IdentityStatus};
 use crate::logging::LogLevel;
-use crate::mesh::{self, Mesh};
+use crate::mesh::{self, Mesh, MeshStatus};
 use crate::overload::{self, FileLimit, Overload};
 use crate::settings::Settings;
 use crate::shared::{DrainSignal, Shared, Sockets};
@@ -183,7 +183,7 @@ impl Shell {
             tasks.spawn(health::serve(admin.clone(), TcpListener::from_std(health)?));
         }
         tasks.spawn(admin::serve(admin, admin_listener));
-        tasks.spawn(evict(self.shared.clone()));
+        tasks.spawn(evict(self.shared.clone(), mesh.status()));
         tasks.spawn(overload::watch(self.shared.clone()));
         if self.shared.settings.control.addresses.is_empty() {
             tracing::warn!(
@@ -236,10 +236,14 @@ fn early(end: Option<WorkerEnd>) -> anyhow::Error {
     }
 }
 
-async fn evict(shared: Arc<Shared>) {
+async fn evict(shared: Arc<Shared>, mesh: watch::Receiver<MeshStatus>) {
     let mut ticks = tokio::time::interval(EVICTION);
     loop {
         ticks.tick().await;
+        // What is given up while nobody answers could not be asked for again.
+        if !mesh.borrow().connected {
+            continue;
+        }
         shared.demand.evict();
         shared.addresses.evict();
     }

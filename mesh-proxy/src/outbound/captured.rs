@@ -1,10 +1,11 @@
 //! Captured connections of the local application: the kernel led them here, and tells where they were going.
 //!
 //! A virtual address is its service; an instance's own address is that very instance; what is nobody's in the mesh is
-//! passed on as it came, or refused. A connection that was made to the listener itself was not captured: there requests
+//! passed on as it came, or refused. Of a private address nobody's is only what the control plane says is nobody's: its
+//! silence is no answer. A connection that was made to the listener itself was not captured: there requests
 //! name their services, as on the HTTP port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +47,10 @@ async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: Soc
         let failure = Failure::unsent(ResponseFlag::NoRoute, words);
         return passthrough::refuse(&worker, peer, to, &failure);
     }
+    // Every proxy serves its health port as it is: probes and scrapers have no identity.
+    if worker.shared.bound.health.is_some_and(|health| health.port() == to.port()) {
+        return passthrough::relay(worker, to, stream, peer, guard).await;
+    }
     let network = worker.shared.settings.capture.network.clone();
     let address = NetworkAddress { network, ip: to.ip() };
     let owner = tokio::select! {
@@ -63,6 +68,11 @@ async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: Soc
         }
         Answer::Present(Owner::Itself(config)) => {
             Wanted { service: config.key.clone(), at: Some(address), port, protocol: None, plaintext: true }
+        }
+        Answer::Unknown if is_private(to.ip()) => {
+            let words = format!("whose {to} is was not answered: the control plane has not been heard");
+            let failure = Failure::unsent(ResponseFlag::NoHealthyUpstream, words);
+            return passthrough::refuse(&worker, peer, to, &failure);
         }
         Answer::Absent | Answer::Unknown => return nobodys(worker, to, stream, peer, guard).await,
     };
@@ -90,10 +100,36 @@ async fn called_itself(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, 
     tracing::debug!(%peer, "a connection to the capturing listener itself: it leads nowhere");
 }
 
+/// Whether an address is one that members of a mesh have. While nobody says whose it is, passing it on could be a call to
+/// a member in plaintext, which an attacker on the control plane would like; what is elsewhere goes on working.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        // RFC 1918; RFC 6598 for pods of some providers.
+        IpAddr::V4(ip) => ip.is_private() || (ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64),
+        // RFC 4193.
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
 /// Whether an instance that is called by its own address is reached through the mesh at this port. What its proxy does not
 /// take is another program of the same host.
 fn leads_in(config: &ServiceConfig, port: u16) -> bool {
     config.endpoints.iter().any(|endpoint| {
         endpoint.captured || endpoint.ports.iter().any(|registered| registered.number == port)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_members_of_a_mesh_have_are_private() {
+        for private in ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "100.127.0.1", "fd00::1"] {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for public in ["8.8.8.8", "100.63.0.1", "100.128.0.1", "169.254.169.254", "2001:db8::1", "fe80::1"] {
+            assert!(!is_private(public.parse().unwrap()), "{public}");
+        }
+    }
 }
