@@ -48,12 +48,12 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
     };
     // By service name, by full name, and by an instance's own address.
     for url in ["http://api/", "http://api.shop.svc.cluster.local/"] {
-        let answer = world.from_web(url).await?;
+        let answer = world.web_reads(url).await?;
         assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("api", Some(WEB)), "{url}");
     }
     for pod in world.pods("shop", "app=api").await? {
         let ip = pod["status"]["podIP"].as_str().context("an address")?.to_owned();
-        let answer = world.from_web(&format!("http://{ip}:8080/")).await?;
+        let answer = world.web_reads(&format!("http://{ip}:8080/")).await?;
         assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("api", Some(WEB)), "{ip}");
     }
     // A server that speaks first, as the very pod of a StatefulSet.
@@ -84,7 +84,7 @@ async fn strict(world: &World) -> Result<()> {
     world.rolled_out("shop", "deployment/api").await?;
     eventually("no plaintext is answered any more", async || Ok(world.kubectl(&ask).await.err().map(drop)))
         .await?;
-    assert_eq!(world.from_web("http://api/").await?.caller.as_deref(), Some(WEB));
+    assert_eq!(world.web_reads("http://api/").await?.caller.as_deref(), Some(WEB));
     for pod in world.pods("shop", "app=api").await? {
         let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
         assert_eq!(restarts, 0, "a probe failed: {}", pod["status"]);
@@ -143,6 +143,6 @@ async fn what_happens_in_a_cluster_every_day_loses_no_request() -> Result<()> {
     // The new control plane is of the same mesh: new pods join, and old ones follow it.
     world.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api"]).await?;
     world.rolled_out("shop", "deployment/api").await?;
-    assert_eq!(world.from_web("http://api/").await?.caller.as_deref(), Some(WEB));
+    assert_eq!(world.web_reads("http://api/").await?.caller.as_deref(), Some(WEB));
     Ok(())
 }

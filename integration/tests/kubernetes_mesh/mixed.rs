@@ -77,7 +77,7 @@ impl World {
     }
 
     /// What the application of the pod `web` reads at a URL.
-    async fn from_web(&self, url: &str) -> Result<Answer> {
+    async fn web_reads(&self, url: &str) -> Result<Answer> {
         let read = ["exec", "deployment/web", "-c", "web", "--", "wget", "-q", "-O", "-", url];
         let said = self.cluster.kubectl(&read).await?;
         serde_json::from_str(&said).with_context(|| format!("{url} answered {said:?}"))
@@ -108,14 +108,14 @@ async fn pods_consul_services_and_workloads_of_files_call_each_other_and_one_ser
     // By the name that Kubernetes resolves: both halves of the service answer, and know who calls.
     let mut versions = BTreeSet::new();
     eventually("both halves answer", async || {
-        let answer = world.from_web("http://api/").await?;
+        let answer = world.web_reads("http://api/").await?;
         ensure!(answer.caller.as_deref() == Some(WEB), "{answer:?}");
         versions.insert(answer.version);
         Ok((versions.len() == 2).then_some(()))
     })
     .await?;
     // By an explicit upstream: a workload that Kubernetes knows nothing of.
-    let answer = world.from_web("http://127.0.0.1:9100/").await?;
+    let answer = world.web_reads("http://127.0.0.1:9100/").await?;
     assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("billing", Some(WEB)));
     // And back: from this host into both halves.
     let caller = world.mesh.proxy(ProxyPlan::new("shop", "shop").upstream("api")).await?;

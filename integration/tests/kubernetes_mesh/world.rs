@@ -84,7 +84,7 @@ impl World {
     }
 
     /// What the application of `web` reads at a URL.
-    pub(crate) async fn from_web(&self, url: &str) -> Result<Answer> {
+    pub(crate) async fn web_reads(&self, url: &str) -> Result<Answer> {
         let name = name(&self.pod("shop", "app=web").await?)?;
         let read = ["exec", "-n", "shop", &name, "-c", "web", "--", "wget", "-q", "-O", "-", url];
         let said = self.kubectl(&read).await?;
