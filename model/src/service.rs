@@ -96,6 +96,7 @@ pub struct Service {
     /// Labels of the service itself.
     pub labels: BTreeMap<String, String>,
     /// Addresses that stand for the service and belong to none of its instances: Kubernetes' cluster IPs.
+    #[serde(default)]
     pub addresses: BTreeSet<NetworkAddress>,
 }
 
