@@ -32,7 +32,12 @@ pub(crate) fn check_stream(proxy: &Proxy, stream: &Stream) -> Result<(), Violati
     for status in stream.status().types {
         let kind = ResourceType::ALL.into_iter().find(|kind| kind.as_str() == status.kind);
         let Some(kind) = kind else { continue };
-        let expected = if kind == ResourceType::TrustBundle { 1 } else { proxy.wanted.len() };
+        let expected = match kind {
+            ResourceType::TrustBundle => 1,
+            ResourceType::Workload | ResourceType::Service => proxy.wanted.len(),
+            // No proxy of this world captures.
+            ResourceType::Address => 0,
+        };
         holds(INVARIANT, status.subscribed == expected, || {
             format!("{kind}: {} subscriptions are remembered, {expected} are wanted", status.subscribed)
         })?;
