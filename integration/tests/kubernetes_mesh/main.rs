@@ -41,6 +41,27 @@ spec:
         command: [wget, -q, -O, "-", "http://api/"]
 "#;
 
+/// Whose time never comes in a test; its Job is made by hand.
+const CRON_JOB: &str = r#"
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly, namespace: shop}
+spec:
+  schedule: "0 0 29 2 *"
+  jobTemplate:
+    spec:
+      backoffLimit: 0
+      template:
+        spec:
+          restartPolicy: Never
+          serviceAccountName: web
+          containers:
+          - name: nightly
+            image: weft.test/app:1
+            imagePullPolicy: Never
+            command: [wget, -q, -O, "-", "http://api/"]
+"#;
+
 #[tokio::test]
 async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_names_they_know() -> Result<()> {
     let Some(world) = World::start("pods of a labelled namespace call each other").await? else {
@@ -63,10 +84,15 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
         let said = world.kubectl(&["exec", "-n", "shop", &web, "-c", "web", "--", "sh", "-c", &ask]).await?;
         assert!(said.starts_with(&format!("{pod} ")), "{pod} said {said:?}");
     }
-    // A Job ends although it has a sidecar.
+    assert_eq!(world.grpc("greeter", 9000).await?, "0", "gRPC's status of a captured call");
+    // A Job ends although it has a sidecar, and so does one of a CronJob.
     world.cluster.apply(JOB).await?;
-    let wait = ["wait", "-n", "shop", "--for=condition=complete", "job/order", "--timeout=60s"];
-    world.kubectl(&wait).await?;
+    world.cluster.apply(CRON_JOB).await?;
+    world.kubectl(&["create", "job", "-n", "shop", "--from=cronjob/nightly", "nightly-now"]).await?;
+    for job in ["job/order", "job/nightly-now"] {
+        let wait = ["wait", "-n", "shop", "--for=condition=complete", job, "--timeout=60s"];
+        world.kubectl(&wait).await?;
+    }
     strict(&world).await
 }
 

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use weft_integration::{
-    Answer, Cluster, KUBERNETES, Steady, Tally, eventually, inside, namespace_of_pod, ran_on,
+    Answer, Cluster, KUBERNETES, Steady, Tally, eventually, http2, inside, namespace_of_pod, ran_on,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -89,6 +92,27 @@ impl World {
         let read = ["exec", "-n", "shop", &name, "-c", "web", "--", "wget", "-q", "-O", "-", url];
         let said = self.kubectl(&read).await?;
         serde_json::from_str(&said).with_context(|| format!("{url} answered {said:?}"))
+    }
+
+    /// The gRPC status of one call from the pod of `web` to a service's address.
+    pub(crate) async fn grpc(&self, service: &str, port: u16) -> Result<String> {
+        let web = self.pod("shop", "app=web").await?;
+        let namespace = namespace_of_pod(web["metadata"]["uid"].as_str().context("a uid")?)?;
+        let path = "jsonpath={.spec.clusterIP}";
+        let address = self.kubectl(&["get", "service", "-n", "shop", service, "-o", path]).await?;
+        let address: SocketAddr = format!("{address}:{port}").parse()?;
+        inside(&namespace, move || async move {
+            // A message of six bytes: field 1, the name "weft".
+            let message = b"\0\0\0\0\x06\x0a\x04weft";
+            let request = Request::post("http://greeter/weft.demo.v1.Greeter/Hello")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(Full::new(Bytes::from_static(message)))?;
+            let body = http2(address, request).await?.into_body().collect().await?;
+            let status = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
+            Ok(status.context("no gRPC status")?.to_str()?.to_owned())
+        })
+        .await
     }
 
     /// Steady calls of an application in the pod of `web` to a service's address, until it is stopped.
