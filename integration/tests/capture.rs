@@ -27,6 +27,8 @@ struct World {
     api: Proxy,
     api_app: App,
     web: Proxy,
+    /// The health port of web's proxy.
+    health: u16,
 }
 
 async fn world(what: &str, more: &str) -> Result<Option<World>> {
@@ -69,7 +71,7 @@ async fn world(what: &str, more: &str) -> Result<Option<World>> {
         health.port()
     );
     redirect(&far.host, &["apply", "--settings", &rules]).await?;
-    Ok(Some(World { far, mesh, api, api_app, web }))
+    Ok(Some(World { far, mesh, api, api_app, web, health: health.port() }))
 }
 
 async fn redirect(host: &Host, arguments: &[&str]) -> Result<String> {
@@ -150,6 +152,45 @@ async fn where_the_settings_refuse_the_unknown_it_is_closed_and_the_mesh_is_reac
     let said = says(&world.far.host, listener.local_addr()?, "").await;
     assert_eq!(said.unwrap_or_default(), "", "closed, or reset");
     get(&world.far.host, SocketAddr::new(VIRTUAL.parse()?, 80)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_no_control_plane_answers_what_was_called_goes_on_and_a_private_address_is_not_called_in_plaintext()
+-> Result<()> {
+    let Some(mut world) = world("capture without a control plane", "").await? else { return Ok(()) };
+    let known = SocketAddr::new(VIRTUAL.parse()?, 80);
+    get(&world.far.host, known).await?;
+    world.mesh.kill_control().await?;
+    assert_eq!(get(&world.far.host, known).await?.caller.as_deref(), Some(WEB));
+    // Private, and nobody can say whose it is: it may be a member's.
+    let listener = TcpListener::bind(SocketAddr::new(world.far.gateway, 0)).await?;
+    let to = listener.local_addr()?;
+    let said = says(&world.far.host, to, "in the clear").await;
+    assert_eq!(said.unwrap_or_default(), "");
+    let called = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await;
+    assert!(called.is_err(), "it was called in plaintext");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_members_health_port_is_reached_as_it_is_although_its_proxy_takes_every_port() -> Result<()> {
+    let Some(world) = world("capture and the health port", "").await? else { return Ok(()) };
+    let object = world.api.object("api", "v1", world.api_app.address.port(), "http1");
+    world.mesh.register("api-v1.yaml", &format!("{object}redirect: '{{\"version\":1}}'\n"))?;
+    // What api's proxy does not take, it refuses: its own settings name one port.
+    let other = TcpListener::bind(SocketAddr::new(world.far.gateway, 0)).await?;
+    eventually("calls to api's other ports go to its proxy", async || {
+        let said = says(&world.far.host, other.local_addr()?, "").await;
+        let came = tokio::time::timeout(std::time::Duration::from_millis(100), other.accept()).await;
+        Ok((came.is_err() && said.unwrap_or_default().is_empty()).then_some(()))
+    })
+    .await?;
+    let health = TcpListener::bind(SocketAddr::new(world.far.gateway, world.health)).await?;
+    let to = health.local_addr()?;
+    let server = tokio::spawn(async move { health.accept().await?.0.write_all(b"ready").await });
+    assert_eq!(says(&world.far.host, to, "").await?, "ready");
+    server.await??;
     Ok(())
 }
 

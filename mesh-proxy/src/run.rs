@@ -267,3 +267,31 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weft_model::NetworkAddress;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_for_is_kept_for_as_long_as_nobody_could_be_asked_again() {
+        let shared = Arc::new(Shared::for_tests(""));
+        let address: NetworkAddress = "default/10.96.0.7".parse().unwrap();
+        assert!(shared.addresses.want(&address));
+        let status = watch::Sender::new(MeshStatus::default());
+        let idle = Duration::from_hours(1);
+        let evicting = evict(shared.clone(), status.subscribe());
+        let looked = async {
+            tokio::time::sleep(idle).await;
+            assert!(shared.addresses.wants(&address), "given up while no control plane answered");
+            status.send_modify(|status| status.connected = true);
+            tokio::time::sleep(idle).await;
+            assert!(!shared.addresses.wants(&address), "nobody used it");
+        };
+        tokio::select! {
+            () = evicting => unreachable!("it never ends"),
+            () = looked => {}
+        }
+    }
+}

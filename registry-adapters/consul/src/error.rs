@@ -4,7 +4,7 @@
 //! here, by status and text, and nowhere else. None of these ever removes anything.
 
 use rustify::errors::ClientError;
-use weft_registry::{RegistryError, RegistryErrorKind};
+use weft_registry::{RegistryError, RegistryErrorKind, causes};
 
 /// A read that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +36,9 @@ impl ConsulError {
                 format!("it is not what Consul answers: {source}"),
             ),
             ClientError::ResponseError { source } => {
-                Self::new(RegistryErrorKind::SourceDown, what, chain(source.as_ref()))
+                Self::new(RegistryErrorKind::SourceDown, what, causes(source.as_ref()))
             }
-            other => Self::new(RegistryErrorKind::SourceDown, what, chain(other)),
+            other => Self::new(RegistryErrorKind::SourceDown, what, causes(other)),
         }
     }
 }
@@ -64,31 +64,9 @@ fn excerpt(body: &str) -> String {
     if line.is_empty() { "no text".to_owned() } else { line }
 }
 
-/// An error and its sources in one line, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl From<&ConsulError> for RegistryError {
     fn from(error: &ConsulError) -> Self {
-        let reason = error.reason.clone();
-        let made = match error.kind {
-            RegistryErrorKind::PermissionDenied => Self::permission_denied(reason),
-            RegistryErrorKind::NotFound => Self::not_found(reason),
-            RegistryErrorKind::Garbage => Self::garbage(reason),
-            RegistryErrorKind::SourceDown | RegistryErrorKind::Invalid => Self::source_down(reason),
-        };
-        made.about(error.what.clone())
+        Self::new(error.kind, error.reason.clone()).about(error.what.clone())
     }
 }
 

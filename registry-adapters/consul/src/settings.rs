@@ -29,13 +29,13 @@ pub struct ConsulSettings {
     /// Whether any server may answer, not only the leader: less load on it, and answers that may be old.
     pub stale: bool,
     /// From which age on a `stale` answer marks the registry as stale.
-    #[serde(with = "duration")]
+    #[serde(with = "weft_registry::duration")]
     pub stale_after: Duration,
     /// How long a blocking query waits for a change; Consul allows at most 10 minutes.
-    #[serde(with = "duration")]
+    #[serde(with = "weft_registry::duration")]
     pub wait: Duration,
     /// How much longer than `wait` an answer may take until the agent counts as down.
-    #[serde(with = "duration")]
+    #[serde(with = "weft_registry::duration")]
     pub answer_timeout: Duration,
     /// How many services are watched at once. Consul's agent allows 200 connections a client
     /// (`limits.http_max_conns_per_client`); with more services than this they take turns.
@@ -127,23 +127,6 @@ impl ConsulSettings {
 /// nothing about each.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-}
-
-/// Durations as users write them: `5m`, `10s`.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*value))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| de::Error::custom(format_args!("{text:?} is no duration as 5m or 10s: {error}")))
-    }
 }
 
 #[cfg(test)]

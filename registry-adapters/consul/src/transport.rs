@@ -39,7 +39,7 @@ pub(crate) fn http_client(settings: &ConsulSettings) -> Result<reqwest::Client, 
         })?;
         builder = builder.identity(identity);
     }
-    builder.build().map_err(|error| InvalidSettings::new("ca_file", crate::error::chain(&error)))
+    builder.build().map_err(|error| InvalidSettings::new("ca_file", weft_registry::causes(&error)))
 }
 
 fn read(key: &'static str, path: &PathBuf) -> Result<Vec<u8>, InvalidSettings> {

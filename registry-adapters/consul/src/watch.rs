@@ -5,21 +5,18 @@
 
 mod follow;
 mod shared;
-mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
 use weft_model::{RegistryEvent, RegistryId, TrustDomain};
-use weft_registry::{Problem, Registry, RegistryError, Reread};
+use weft_registry::{Problem, Registry, RegistryError, Reread, Telling, stream_of};
 
 use crate::answer::HealthEntry;
 use crate::client::{Answer, ConsulClient};
@@ -29,7 +26,6 @@ use crate::settings::{ConsulSettings, InvalidSettings};
 use crate::view::{Namespace, Sight, Target, View};
 use follow::{ListAnswer, Query, Report};
 use shared::{Shared, Told};
-use telling::Telling;
 
 type Item = Result<RegistryEvent, RegistryError>;
 
@@ -68,19 +64,7 @@ impl Registry for ConsulRegistry {
     }
 
     fn watch(self: Box<Self>, reread: Reread) -> BoxStream<'static, Item> {
-        // Few: a slow reader slows the reading, and the latest state is what counts.
-        let (items, receiver) = mpsc::channel(16);
-        let mut task = JoinSet::new();
-        let mut collector = Some((*self, items, reread));
-        let mut receiver = ReceiverStream::new(receiver);
-        // Started with the first poll: the caller may be outside of the runtime before.
-        futures::stream::poll_fn(move |context| {
-            if let Some((registry, items, reread)) = collector.take() {
-                task.spawn(Collector::new(registry, items).run(reread));
-            }
-            receiver.poll_next_unpin(context)
-        })
-        .boxed()
+        stream_of(move |items| Collector::new(*self, items).run(reread))
     }
 }
 
@@ -195,10 +179,8 @@ impl Collector {
                 Round { number: self.round.number, done: true, services_told: true, patience_ends: None };
             events = Some(self.view.all());
         }
-        let problems = self.all_problems();
-        let items = self.told.items(events, self.view.source_error(), answered);
-        self.told.notice_problems(&problems);
-        items
+        self.told.problems_may_differ();
+        self.told.items(events, self.view.source_error().map(RegistryError::from), answered)
     }
 
     fn tell_problems(&mut self) -> Vec<Item> {

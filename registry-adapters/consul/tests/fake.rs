@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::fake::{FakeConsul, Fault};
-use support::watching::Watching;
+use support::watching::follow;
 use weft_model::Health;
 use weft_registry::State;
+use weft_registry::testkit::Watching;
 use weft_registry_consul::ConsulSettings;
 
 fn settings(fake: &FakeConsul) -> ConsulSettings {
@@ -28,7 +29,7 @@ async fn started() -> (FakeConsul, Watching) {
     fake.put("api", "api-1", |_| {});
     fake.put("api", "api-2", |_| {});
     fake.put("web", "web-1", |_| {});
-    let mut watching = Watching::new(settings(&fake));
+    let mut watching = follow(settings(&fake));
     watching.until_synced().await;
     assert_eq!(watching.workloads().len(), 3);
     (fake, watching)
@@ -83,7 +84,7 @@ async fn a_service_that_vanishes_is_removed_and_comes_back() {
 #[tokio::test]
 async fn an_empty_datacenter_is_synced_and_empty() {
     let fake = FakeConsul::start().await;
-    let mut watching = Watching::new(settings(&fake));
+    let mut watching = follow(settings(&fake));
     watching.until_synced().await;
     assert!(watching.workloads().is_empty());
     fake.put("api", "api-1", |_| {});
@@ -174,7 +175,7 @@ async fn an_agent_that_is_back_is_seen_although_nothing_changes_in_it() {
     let mut fake = FakeConsul::start().await;
     fake.put("api", "api-1", |_| {});
     // Longer than this test waits: the first answer after the outage must not have blocked.
-    let mut watching = Watching::new(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
+    let mut watching = follow(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
     watching.until_synced().await;
     fake.go_down().await;
     watching.until("stale", |watching| watching.state() == State::Stale).await;
@@ -186,7 +187,7 @@ async fn an_agent_that_is_back_is_seen_although_nothing_changes_in_it() {
 #[tokio::test]
 async fn a_restart_between_two_questions_does_not_leave_the_list_waiting_for_an_old_index() {
     let mut fake = FakeConsul::start().await;
-    let mut watching = Watching::new(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
+    let mut watching = follow(ConsulSettings { wait: Duration::from_mins(5), ..settings(&fake) });
     // So many changes that the list is asked for at a pace: there is a pause before each question.
     for n in 0..8 {
         fake.put(&format!("service-{n}"), "one", |_| {});
@@ -279,7 +280,7 @@ async fn one_unreadable_service_does_not_keep_the_others_out_for_ever() {
     fake.put("api", "api-1", |_| {});
     fake.put("web", "web-1", |_| {});
     fake.set_fault(Fault::GarbageForApi);
-    let mut watching = Watching::new(settings(&fake));
+    let mut watching = follow(settings(&fake));
     watching.until_members("web", 1).await;
     assert_eq!(watching.state(), State::Syncing);
     fake.set_fault(Fault::None);
@@ -315,7 +316,7 @@ async fn more_services_than_watches_take_turns_and_say_so() {
     for service in 0..20 {
         fake.put(&format!("svc-{service}"), &format!("svc-{service}-one"), |_| {});
     }
-    let mut watching = Watching::new(ConsulSettings { max_watches: 4, ..settings(&fake) });
+    let mut watching = follow(ConsulSettings { max_watches: 4, ..settings(&fake) });
     watching.until_synced().await;
     assert_eq!(watching.workloads().len(), 20);
     watching
@@ -333,7 +334,7 @@ async fn a_token_that_sees_a_part_removes_only_what_the_server_shows_as_gone() {
     fake.put("api", "api-1", |_| {});
     fake.put("web", "web-1", |_| {});
     fake.set_filtered(true);
-    let mut watching = Watching::new(settings(&fake));
+    let mut watching = follow(settings(&fake));
     watching.until_synced().await;
     assert_eq!(watching.workloads().len(), 2);
     fake.remove_service("web");
@@ -353,7 +354,7 @@ async fn an_answer_that_waited_under_another_token_is_asked_for_again() {
         wait: Duration::from_secs(60),
         ..settings(&fake)
     };
-    let mut watching = Watching::new(settings);
+    let mut watching = follow(settings);
     watching.until_synced().await;
     watching.during(Duration::from_millis(300)).await;
     std::fs::write(&file, "two").unwrap();
@@ -368,7 +369,7 @@ async fn an_answer_that_waited_under_another_token_is_asked_for_again() {
 async fn a_stale_answer_without_leader_is_used_and_marked() {
     let fake = FakeConsul::start().await;
     fake.put("api", "api-1", |_| {});
-    let mut watching = Watching::new(ConsulSettings { stale: true, ..settings(&fake) });
+    let mut watching = follow(ConsulSettings { stale: true, ..settings(&fake) });
     watching.until_synced().await;
     assert!(fake.requests().iter().all(|request| request.contains("stale")), "{:?}", fake.requests());
     fake.set_fault(Fault::Lagging);

@@ -15,7 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use serde_json::json;
-use support::watching::Watching;
+use support::watching::{follow, follow_with};
 use weft_model::{Health, Protocol, Tunnel};
 use weft_registry::{GuardSettings, State, SuperviseSettings};
 use weft_registry_consul::testkit::{ConsulOptions, ConsulServer, ConsulVersion};
@@ -54,7 +54,7 @@ async fn what_a_user_registers_becomes_a_workload_and_follows_its_checks() {
         let proxy = json!({"ID": "api-proxy", "Name": "api-proxy", "Kind": "connect-proxy", "Port": 20000,
             "Proxy": {"DestinationServiceName": "api"}});
         server.put("agent/service/register", &proxy).await.unwrap();
-        let mut watching = Watching::new(settings(&server));
+        let mut watching = follow(settings(&server));
         watching.until_synced().await;
         let [api] = watching.workloads().try_into().unwrap();
         assert_eq!(api.id.as_str(), "consul/dc1/node-1/api-1");
@@ -82,8 +82,7 @@ async fn what_a_user_registers_becomes_a_workload_and_follows_its_checks() {
 async fn a_quiet_datacenter_wakes_the_adapter_at_once_when_something_changes() {
     on_each(ConsulOptions::default(), async |server| {
         register(&server, "api", "api-1").await;
-        let mut watching =
-            Watching::new(ConsulSettings { wait: Duration::from_secs(300), ..settings(&server) });
+        let mut watching = follow(ConsulSettings { wait: Duration::from_secs(300), ..settings(&server) });
         watching.until_synced().await;
         let started = tokio::time::Instant::now();
         register(&server, "api", "api-2").await;
@@ -97,7 +96,7 @@ async fn a_quiet_datacenter_wakes_the_adapter_at_once_when_something_changes() {
 async fn an_unknown_datacenter_is_not_found_and_the_roots_can_be_read() {
     on_each(ConsulOptions::default(), async |server| {
         let mut watching =
-            Watching::new(ConsulSettings { datacenter: Some("nope".to_owned()), ..settings(&server) });
+            follow(ConsulSettings { datacenter: Some("nope".to_owned()), ..settings(&server) });
         watching.until("not found", |watching| watching.state() == State::NotFound).await;
         let client = ConsulClient::new(&settings(&server)).unwrap();
         let roots = client.connect_ca_roots().await.unwrap();
@@ -121,7 +120,7 @@ async fn a_token_that_loses_and_regains_rights_removes_nothing() {
         fs::write(&file, format!("{good}\n")).unwrap();
         let with_token = ConsulSettings { token_file: Some(file.path().to_owned()), ..settings(&server) };
         let guard = GuardSettings { enabled: false, ..GuardSettings::default() };
-        let mut watching = Watching::with(with_token, SuperviseSettings { guard });
+        let mut watching = follow_with(with_token, SuperviseSettings { guard });
         watching.until_synced().await;
         assert_eq!(watching.workloads().len(), 3);
         for bad in ["00000000-0000-4000-8000-00000000dead", no_nodes.as_str(), "", "not\u{1}a\u{1}token"] {
@@ -154,7 +153,7 @@ async fn a_token_for_some_services_sees_those_and_loses_none_of_them_wrongly() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, &both).unwrap();
         let mut watching =
-            Watching::new(ConsulSettings { token_file: Some(file.path().to_owned()), ..settings(&server) });
+            follow(ConsulSettings { token_file: Some(file.path().to_owned()), ..settings(&server) });
         watching.until_synced().await;
         assert_eq!(watching.workloads().len(), 2);
         fs::write(&file, &api).unwrap();
@@ -212,7 +211,7 @@ async fn https_with_its_own_ca_and_a_client_certificate_works_and_without_one_is
             client_key: pair.map(|pair| pair.1.to_owned()),
             ..settings(&server)
         };
-        let mut watching = Watching::new(with(&ca, Some((&certificate, &key))));
+        let mut watching = follow(with(&ca, Some((&certificate, &key))));
         watching.until_synced().await;
         assert_eq!(watching.members("api").len(), 1);
         for refused in [
@@ -220,7 +219,7 @@ async fn https_with_its_own_ca_and_a_client_certificate_works_and_without_one_is
             with(&ca, Some((&other_certificate, &other_key))),
             with(&other_ca, Some((&certificate, &key))),
         ] {
-            let mut watching = Watching::new(refused);
+            let mut watching = follow(refused);
             watching.until("stale", |watching| watching.state() == State::Stale).await;
             // As rustls puts what either side refuses.
             let error = watching.error();
@@ -242,7 +241,7 @@ async fn an_agent_that_is_killed_and_restarted_keeps_everything_also_with_a_new_
             for id in ["api-1", "api-2", "api-3"] {
                 register(&server, "api", id).await;
             }
-            let mut watching = Watching::new(settings(&server));
+            let mut watching = follow(settings(&server));
             watching.until_synced().await;
             server.kill().unwrap();
             watching.until("stale", |watching| watching.state() == State::Stale).await;
@@ -278,7 +277,7 @@ async fn register_many(server: &ConsulServer, count: usize) {
 async fn follows_a_thousand(limit: Option<u32>, max_watches: usize) {
     on_each(ConsulOptions { max_connections: limit, ..ConsulOptions::default() }, async |server| {
         register_many(&server, 1000).await;
-        let mut watching = Watching::new(ConsulSettings { max_watches, wait: Duration::from_secs(60), ..settings(&server) });
+        let mut watching = follow(ConsulSettings { max_watches, wait: Duration::from_secs(60), ..settings(&server) });
         watching.until_synced().await;
         assert_eq!(watching.workloads().len(), 1000);
         let rotates = watching.problems().iter().any(|text| text.contains("max_watches"));

@@ -49,7 +49,8 @@ pub struct RegistryError {
 }
 
 impl RegistryError {
-    fn new(kind: RegistryErrorKind, message: impl Into<String>) -> Self {
+    /// An error of the source as a whole.
+    pub fn new(kind: RegistryErrorKind, message: impl Into<String>) -> Self {
         Self { kind, object: None, message: message.into(), problems: Vec::new(), source: None }
     }
 
@@ -123,6 +124,21 @@ impl RegistryError {
         }
         text
     }
+}
+
+/// An error of a client library and its causes in one line, each once: such libraries often repeat the cause.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// What is wrong with one object of a registry, in words its owner can act on.

@@ -9,6 +9,7 @@
 //! every adapter is run against.
 
 mod backoff;
+pub mod duration;
 mod error;
 pub mod file;
 mod freshness;
@@ -16,6 +17,7 @@ mod guard;
 mod reread;
 mod supervise;
 mod supervision;
+mod telling;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
@@ -23,12 +25,13 @@ use futures::stream::BoxStream;
 use weft_model::{RegistryEvent, RegistryId};
 
 pub use backoff::Backoff;
-pub use error::{Problem, RegistryError, RegistryErrorKind};
+pub use error::{Problem, RegistryError, RegistryErrorKind, causes};
 pub use freshness::{ErrorReport, Freshness, FreshnessTracker, HeldReset, Note, State, UnixMillis};
 pub use guard::{Guard, GuardSettings, Verdict};
 pub use reread::{Reread, RereadTrigger};
 pub use supervise::{resume, supervise};
 pub use supervision::{SuperviseSettings, Supervised, Supervision};
+pub use telling::{Telling, stream_of};
 pub use weft_model::Severity;
 
 /// A source of services and workloads: Consul, Kubernetes, Nomad, a directory of files.

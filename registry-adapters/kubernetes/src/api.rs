@@ -15,7 +15,9 @@ use kube::core::Request;
 use kube::core::params::{ListParams, WatchParams};
 use tokio::time::timeout;
 
-use crate::error::{KubernetesError, chain};
+use weft_registry::causes;
+
+use crate::error::KubernetesError;
 use crate::object::{Page, Source, WatchLine, decode_line, decode_page};
 use crate::settings::KubernetesSettings;
 
@@ -89,7 +91,7 @@ impl Api<'_> {
     ) -> Result<Body, KubernetesError> {
         let what = self.what();
         let mut request =
-            request.map_err(|error| KubernetesError::down(&*what, chain(&error)))?.map(Body::from);
+            request.map_err(|error| KubernetesError::down(&*what, causes(&error)))?.map(Body::from);
         let headers = request.headers_mut();
         headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("application/json"));
         let sent = self.within(async { Ok(self.client.send(request).await) }).await?;
@@ -110,7 +112,7 @@ impl Api<'_> {
         let fail = |reason: String| KubernetesError::down(self.what(), reason);
         let mut read = BytesMut::new();
         while let Some(frame) = self.within(async { Ok(body.frame().await) }).await? {
-            let frame = frame.map_err(|error| fail(format!("the answer was cut off: {}", chain(&error))))?;
+            let frame = frame.map_err(|error| fail(format!("the answer was cut off: {}", causes(&error))))?;
             if let Ok(data) = frame.into_data() {
                 read.extend_from_slice(&data);
             }

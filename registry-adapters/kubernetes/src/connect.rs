@@ -8,9 +8,9 @@ use std::path::Path;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use weft_registry::RegistryErrorKind;
+use weft_registry::{RegistryErrorKind, causes};
 
-use crate::error::{KubernetesError, chain};
+use crate::error::KubernetesError;
 use crate::settings::KubernetesSettings;
 
 /// A client for the cluster of these settings. Sends nothing yet.
@@ -44,12 +44,12 @@ pub(crate) async fn connect_with(
 }
 
 pub(crate) fn in_cluster() -> Result<Config, KubernetesError> {
-    Config::incluster().map_err(|error| KubernetesError::down("the pod's service account", chain(&error)))
+    Config::incluster().map_err(|error| KubernetesError::down("the pod's service account", causes(&error)))
 }
 
 async fn from_kubeconfig(path: &Path, text: &str, context: Option<&str>) -> Result<Config, KubernetesError> {
     let fail = |reason: String| KubernetesError::new(RegistryErrorKind::Garbage, about(path), reason);
-    let mut kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| fail(chain(&error)))?;
+    let mut kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| fail(causes(&error)))?;
     let directory = path.parent().unwrap_or(Path::new("."));
     resolve(&mut kubeconfig, directory);
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
@@ -57,7 +57,7 @@ async fn from_kubeconfig(path: &Path, text: &str, context: Option<&str>) -> Resu
     if proxied.into_iter().any(|cluster| cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty())) {
         return Err(fail("it has a proxy-url; proxies to the API server are not served".to_owned()));
     }
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| fail(chain(&error)))
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| fail(causes(&error)))
 }
 
 /// Files that a kubeconfig names are beside it, as kubectl reads it.

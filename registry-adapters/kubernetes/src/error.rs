@@ -3,10 +3,9 @@
 //! The sorting is here and nowhere else. None of these ever removes anything. That a version is too old (410) is no
 //! failure: what follows it reads everything anew.
 
-use std::error::Error;
 use std::time::Duration;
 
-use weft_registry::{RegistryError, RegistryErrorKind};
+use weft_registry::{RegistryError, RegistryErrorKind, causes};
 
 use crate::object::decode_status;
 
@@ -51,7 +50,7 @@ impl KubernetesError {
 
     /// What kube's client says where there is no answer.
     pub(crate) fn of_client(what: &str, error: &kube::Error) -> Self {
-        Self::down(what, chain(error))
+        Self::down(what, causes(error))
     }
 
     /// The answer can't be read.
@@ -85,31 +84,9 @@ fn excerpt(body: &str) -> String {
     if line.is_empty() { "no text".to_owned() } else { line }
 }
 
-/// An error and its sources in one line, each once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl From<&KubernetesError> for RegistryError {
     fn from(error: &KubernetesError) -> Self {
-        let reason = error.reason.clone();
-        let made = match error.kind {
-            RegistryErrorKind::PermissionDenied => Self::permission_denied(reason),
-            RegistryErrorKind::NotFound => Self::not_found(reason),
-            RegistryErrorKind::Garbage => Self::garbage(reason),
-            RegistryErrorKind::SourceDown | RegistryErrorKind::Invalid => Self::source_down(reason),
-        };
-        made.about(error.what.clone())
+        Self::new(error.kind, error.reason.clone()).about(error.what.clone())
     }
 }
 

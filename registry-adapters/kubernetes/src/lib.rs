@@ -41,8 +41,8 @@
 //! | refuses Pods | the rest goes on, with an error: new pods have no identity and no proxy |
 //! | refuses Nodes | the rest goes on, with an error: places are unknown |
 //! | a watch's version is too old (410), or of a former life of the server | everything is read anew; what is not there is doubted as any listing |
-//! | restarts, ends watches | taken up where they ended |
-//! | was away for longer than twice `answer_timeout` | everything is read anew: its data may have been restored |
+//! | ends watches | taken up where they ended |
+//! | gives a request no answer, or errors for longer than twice `answer_timeout` | everything is read anew: its data may have been lost or restored |
 //! | does not stream lists | they are read in pages |
 //!
 //! Not read: the traffic policies and zone hints of Services and slices, load balancers' and nodes' ports and addresses,

@@ -26,10 +26,10 @@ pub struct KubernetesSettings {
     /// How many objects a page of a list has, with servers that do not stream lists.
     pub page_size: u32,
     /// How long a watch lasts until it is begun anew where it ended.
-    #[serde(with = "duration")]
+    #[serde(with = "weft_registry::duration")]
     pub watch: Duration,
     /// How long an answer, or the next piece of one, may take until the server counts as down.
-    #[serde(with = "duration")]
+    #[serde(with = "weft_registry::duration")]
     pub answer_timeout: Duration,
 }
 
@@ -122,23 +122,6 @@ fn is_namespace(name: &str) -> bool {
 
 /// Each is three watches.
 const MOST_INCLUDED: usize = 50;
-
-/// Durations as users write them: `5m`, `10s`.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*value))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| de::Error::custom(format_args!("{text:?} is no duration as 5m or 10s: {error}")))
-    }
-}
 
 #[cfg(test)]
 mod tests {

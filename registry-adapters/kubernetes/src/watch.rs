@@ -5,20 +5,17 @@
 
 mod follow;
 mod shared;
-mod telling;
 
 use std::future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
 use weft_model::{RegistryEvent, RegistryId, TrustDomain};
-use weft_registry::{Registry, RegistryError, Reread};
+use weft_registry::{Registry, RegistryError, Reread, Telling, stream_of};
 
 use crate::convert::Context;
 use crate::object::{Kind, Source};
@@ -26,7 +23,6 @@ use crate::settings::{InvalidSettings, KubernetesSettings};
 use crate::view::View;
 use follow::Report;
 use shared::Shared;
-use telling::Telling;
 
 type Item = Result<RegistryEvent, RegistryError>;
 
@@ -60,19 +56,7 @@ impl Registry for KubernetesRegistry {
     }
 
     fn watch(self: Box<Self>, reread: Reread) -> BoxStream<'static, Item> {
-        // Few: a slow reader slows the reading, and the latest state is what counts.
-        let (items, receiver) = mpsc::channel(16);
-        let mut task = JoinSet::new();
-        let mut collector = Some((*self, items, reread));
-        let mut receiver = ReceiverStream::new(receiver);
-        // Started with the first poll: the caller may be outside of the runtime before.
-        futures::stream::poll_fn(move |context| {
-            if let Some((registry, items, reread)) = collector.take() {
-                task.spawn(Collector::new(registry, items).run(reread));
-            }
-            receiver.poll_next_unpin(context)
-        })
-        .boxed()
+        stream_of(move |items| Collector::new(*self, items).run(reread))
     }
 }
 
@@ -151,7 +135,7 @@ impl Collector {
             self.start_over();
         }
         let events = self.view.settle(now_unix_ms());
-        self.told.items(events, self.view.source_error(), answered)
+        self.told.items(events, self.view.source_error().map(RegistryError::from), answered)
     }
 
     fn start_over(&mut self) {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde_json::json;
 use support::fake::{FakeApi, Fault};
 use support::objects::{node, pod, service, slice};
-use support::watching::Watching;
+use support::watching::follow;
 use tokio::time::Instant;
 use weft_model::{Health, Tunnel};
 use weft_registry::State;
+use weft_registry::testkit::Watching;
 use weft_registry_kubernetes::{KubernetesSettings, NamespaceSettings};
 
 /// The service `shop/api` with the pods `a` and `b`.
@@ -31,7 +32,7 @@ fn two_pods() -> serde_json::Value {
 }
 
 async fn synced(fake: &FakeApi) -> Watching {
-    let mut watching = Watching::new(fake.settings());
+    let mut watching = follow(fake.settings());
     watching.until_members("shop/api", 2).await;
     watching
 }
@@ -44,7 +45,7 @@ async fn a_cluster_is_read_by_streamed_lists_and_by_pages_alike() {
         for i in 0..25 {
             fake.put("pods", pod("shop", &format!("more-{i}"), &format!("10.2.0.{i}")));
         }
-        let mut watching = Watching::new(KubernetesSettings { page_size: 10, ..fake.settings() });
+        let mut watching = follow(KubernetesSettings { page_size: 10, ..fake.settings() });
         watching.until("all are read", |w| w.workloads().len() == 27).await;
         assert_eq!(watching.resets, [None], "one Reset of all");
         let a =
@@ -123,7 +124,7 @@ async fn a_version_of_the_server_s_former_life_is_given_up() {
 async fn a_kind_that_is_refused_costs_what_follows_from_it_and_no_more() {
     let fake = with_two_pods().await;
     fake.set_fault(Fault::Forbidden(Some("pods")));
-    let mut watching = Watching::new(fake.settings());
+    let mut watching = follow(fake.settings());
     watching.until_members("shop/api", 2).await;
     watching.until("a problem", |w| w.problems().len() == 1).await;
     assert!(
@@ -210,7 +211,7 @@ async fn a_kubeconfig_that_comes_later_is_waited_for() {
     let settings = fake.settings();
     let path = settings.kubeconfig.clone().unwrap();
     std::fs::write(&path, "clusters: [").unwrap();
-    let mut watching = Watching::new(settings);
+    let mut watching = follow(settings);
     watching.until("stale", |w| w.state() == State::Stale).await;
     assert!(watching.error().contains(path.to_str().unwrap()), "{}", watching.error());
     fake.write_kubeconfig("token-1");
@@ -223,7 +224,7 @@ async fn only_namespaces_that_are_named_are_asked_for() {
     fake.put("services", service("pay", "api", 80));
     let include = ["shop".to_owned(), "empty".to_owned()].into();
     let namespaces = NamespaceSettings { include, ..NamespaceSettings::default() };
-    let mut watching = Watching::new(KubernetesSettings { namespaces, ..fake.settings() });
+    let mut watching = follow(KubernetesSettings { namespaces, ..fake.settings() });
     watching.until_members("shop/api", 2).await;
     let asked = fake.requests();
     assert!(
@@ -246,7 +247,7 @@ async fn namespaces_are_chosen_by_their_labels_as_they_are_now() {
     fake.put("namespaces", labelled("on"));
     let namespaces =
         NamespaceSettings { selector: Some("mesh=on".to_owned()), ..NamespaceSettings::default() };
-    let mut watching = Watching::new(KubernetesSettings { namespaces, ..fake.settings() });
+    let mut watching = follow(KubernetesSettings { namespaces, ..fake.settings() });
     watching.until_members("shop/api", 2).await;
     // A server tells a watch with a selector that an object is gone when it no longer matches.
     fake.delete("namespaces", "/shop");

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use support::{objects, real, watching::Watching};
+use support::{objects, real, watching::follow};
 use weft_model::{Health, ServiceKey, Tunnel};
 use weft_registry::State;
+use weft_registry::testkit::Watching;
 use weft_registry_kubernetes::testkit::{ApiServer, User};
 use weft_registry_kubernetes::{KubernetesSettings, NamespaceSettings, connect};
 
@@ -43,7 +44,7 @@ async fn with_two_pods(server: &ApiServer) -> [String; 2] {
 }
 
 async fn synced(server: &ApiServer) -> Watching {
-    let mut watching = Watching::new(server.settings(User::Weft).unwrap());
+    let mut watching = follow(server.settings(User::Weft).unwrap());
     watching.until_members("shop/api", 2).await;
     watching
 }
@@ -127,7 +128,7 @@ async fn namespaces_are_selected_by_their_labels() {
         ..NamespaceSettings::default()
     };
     let settings = KubernetesSettings { namespaces, ..server.settings(User::Weft).unwrap() };
-    let mut watching = Watching::new(settings);
+    let mut watching = follow(settings);
     watching.until_synced().await;
     assert!(watching.workloads().is_empty());
     let label = async |value: Value| {
@@ -146,7 +147,7 @@ async fn a_selector_that_the_server_does_not_understand_is_said() {
     let namespaces =
         NamespaceSettings { selector: Some("a in (".to_owned()), ..NamespaceSettings::default() };
     let settings = KubernetesSettings { namespaces, ..server.settings(User::Weft).unwrap() };
-    let mut watching = Watching::new(settings);
+    let mut watching = follow(settings);
     watching.until("stale", |w| w.state() == State::Stale).await;
     assert!(watching.error().contains("namespaces: status 400"), "{}", watching.error());
 }
@@ -160,7 +161,7 @@ async fn a_certificate_of_another_authority_is_not_trusted() {
     // The server's own certificate is no authority.
     std::fs::write(&path, text.replace("ca.pem", "server.pem").replace("127.0.0.1", "localhost")).unwrap();
     assert!(connect(&settings).await.is_ok(), "nothing is sent yet");
-    let mut watching = Watching::new(settings);
+    let mut watching = follow(settings);
     watching.until("stale", |w| w.state() == State::Stale).await;
     assert!(watching.error().contains("certificate"), "{}", watching.error());
     assert!(!watching.freshness.as_ref().unwrap().has_synced());

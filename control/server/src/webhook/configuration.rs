@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use weft_ca::Authority;
@@ -32,9 +33,14 @@ impl Configuration {
 
     /// Runs for ever.
     pub(super) async fn keep(&self) {
-        let mut told = String::new();
+        let (mut told, mut client) = (String::new(), None);
         loop {
-            match self.look().await {
+            let looked = self.look(&mut client).await;
+            if looked.is_err() {
+                // The kubeconfig, its address or its certificates may be others by now.
+                client = None;
+            }
+            match looked {
                 Ok(true) => {
                     tracing::info!(configuration = self.name, "the API server knows this CA's roots now")
                 }
@@ -54,9 +60,12 @@ impl Configuration {
     }
 
     /// Compares, and writes where it differs. Whether it wrote.
-    async fn look(&self) -> Result<bool, String> {
-        let client = connect(&self.kubernetes).await.map_err(|error| error.to_string())?;
-        let api: Api<MutatingWebhookConfiguration> = Api::all(client);
+    async fn look(&self, client: &mut Option<Client>) -> Result<bool, String> {
+        let client = match client {
+            Some(client) => client,
+            None => client.insert(connect(&self.kubernetes).await.map_err(|error| error.to_string())?),
+        };
+        let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let object = api.get(&self.name).await.map_err(|error| error.to_string())?;
         let bundle = pem(&self.authority);
         let Some(patch) = patch(&object, &bundle) else { return Ok(false) };

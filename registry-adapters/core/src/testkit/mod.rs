@@ -11,6 +11,7 @@
 
 mod cases;
 mod observer;
+mod watching;
 
 use std::fmt;
 use std::future::Future;
@@ -22,6 +23,7 @@ use crate::Registry;
 
 pub use cases::Case;
 pub use observer::{Observer, View};
+pub use watching::Watching;
 
 /// An instance that the kit registers. Its port is unique within a case, and it is what the kit knows it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

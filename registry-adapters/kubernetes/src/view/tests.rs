@@ -1,7 +1,9 @@
 //! What objects lead to, the odd ones first of all; and that a change costs what it touches.
 
 mod costs;
+mod namespaces;
 mod odd;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -344,79 +346,6 @@ fn a_pod_that_is_in_no_service_is_an_instance_where_it_has_a_proxy() {
 }
 
 #[test]
-fn what_a_list_lacks_goes_when_all_were_read_again_with_a_reset() {
-    let mut cluster = Cluster::with_two_pods();
-    let resets = cluster.resets;
-    cluster.list(Kind::Pods, &[pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]);
-    assert!(cluster.named == 0 && !cluster.view.wants_all_read());
-    cluster.list(Kind::Services, &[]);
-    assert!(cluster.view.wants_all_read() && cluster.named == 0);
-    cluster.view.start_over();
-    assert!(!cluster.view.wants_all_read());
-    cluster.list(Kind::Services, &[]);
-    cluster.list(Kind::Slices, &[]);
-    cluster.list(Kind::Pods, &[]);
-    assert_eq!((cluster.resets, cluster.services.len()), (resets, 1));
-    // One that is there again meanwhile is not gone.
-    cluster.put(Kind::Pods, pod("a", "10.0.0.1"));
-    cluster.list(Kind::Nodes, &[]);
-    assert_eq!((cluster.resets, cluster.services.len()), (resets + 1, 0));
-    assert!(
-        cluster.has("pod/u-a") && !cluster.has("pod/u-b") && cluster.workload("pod/u-a").services.is_empty()
-    );
-    assert!(!cluster.view.wants_all_read());
-}
-
-#[test]
-fn a_new_round_ends_with_a_reset_even_if_nothing_changed() {
-    let mut cluster = Cluster::with_two_pods();
-    let resets = cluster.resets;
-    cluster.view.start_over();
-    cluster.list(Kind::Services, &[service("api")]);
-    cluster.list(Kind::Slices, &[slice("api-1", "api", &[("a", "10.0.0.1"), ("b", "10.0.0.2")])]);
-    cluster.list(Kind::Pods, &[pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]);
-    assert_eq!(cluster.resets, resets);
-    cluster.list(Kind::Nodes, &[node("node-1", "eu", "1")]);
-    assert_eq!((cluster.resets, cluster.workloads.len()), (resets + 1, 2));
-}
-
-#[test]
-fn errors_remove_nothing_and_are_the_source_s_where_the_mesh_needs_the_kind() {
-    let mut cluster = Cluster::with_two_pods();
-    for (kind, status, is_source_s) in [
-        (Kind::Services, 403, Some(RegistryErrorKind::PermissionDenied)),
-        (Kind::Slices, 404, Some(RegistryErrorKind::NotFound)),
-        (Kind::Pods, 503, Some(RegistryErrorKind::SourceDown)),
-        (Kind::Pods, 403, None),
-        (Kind::Nodes, 403, None),
-    ] {
-        cluster.fail(kind, status);
-        assert_eq!(cluster.view.source_error().map(|error| error.kind), is_source_s, "{kind:?} {status}");
-        assert_eq!(cluster.problems().len(), usize::from(is_source_s.is_none()), "{kind:?} {status}");
-        assert_eq!((cluster.workloads.len(), cluster.services.len()), (2, 1));
-        cluster.view.on_well(&source(kind));
-        assert!(cluster.view.source_error().is_none() && cluster.problems().is_empty());
-    }
-}
-
-#[test]
-fn without_the_right_to_read_pods_the_rest_goes_on_without_identities() {
-    let mut cluster = Cluster::unread(NamespaceSettings::default());
-    cluster.list(Kind::Services, &[service("api")]);
-    cluster.list(Kind::Slices, &[slice("api-1", "api", &[("a", "10.0.0.1")])]);
-    cluster.fail(Kind::Pods, 503);
-    cluster.list(Kind::Nodes, &[]);
-    assert_eq!(cluster.resets, 0, "who is only down is waited for");
-    cluster.fail(Kind::Pods, 403);
-    let a = cluster.workload("pod/u-a");
-    assert_eq!((cluster.resets, a.identity.is_none(), a.tunnel), (1, true, Tunnel::None));
-    assert!(cluster.only_problem().starts_with("pods: permission denied"), "{}", cluster.only_problem());
-    cluster.list(Kind::Pods, &[pod("a", "10.0.0.1")]);
-    assert_eq!(cluster.workload("pod/u-a").tunnel, Tunnel::Port(15008));
-    assert_eq!(cluster.problems(), [""; 0]);
-}
-
-#[test]
 fn a_node_s_place_is_its_pods_and_follows_its_labels() {
     let mut cluster = Cluster::with_two_pods();
     cluster.put(Kind::Nodes, node("node-1", "eu", "2"));
@@ -427,35 +356,4 @@ fn a_node_s_place_is_its_pods_and_follows_its_labels() {
     assert_eq!(cluster.workload("pod/u-a").locality.to_string(), "us");
     cluster.delete(Kind::Nodes, node("node-1", "", ""));
     assert!(cluster.workload("pod/u-a").locality.is_unknown());
-}
-
-#[test]
-fn namespaces_are_chosen_by_name() {
-    let names = NamespaceSettings { include: ["shop".to_owned()].into(), ..NamespaceSettings::default() };
-    let mut cluster = Cluster::unread(names);
-    let mut other = service("other");
-    other["metadata"]["namespace"] = json!("pay");
-    let mut dns = service("kube-dns");
-    dns["metadata"]["namespace"] = json!("kube-system");
-    cluster.list(Kind::Services, &[service("api"), other, dns]);
-    [Kind::Slices, Kind::Pods, Kind::Nodes].into_iter().for_each(|kind| cluster.list(kind, &[]));
-    assert_eq!(cluster.services.keys().collect::<Vec<_>>(), ["shop/api"]);
-}
-
-#[test]
-fn namespaces_are_chosen_by_label_and_come_and_go_whole() {
-    let names = NamespaceSettings { selector: Some("mesh=on".to_owned()), ..NamespaceSettings::default() };
-    let mut cluster = Cluster::unread(names);
-    cluster.list(Kind::Services, &[service("api")]);
-    cluster.list(Kind::Slices, &[slice("api-1", "api", &[("a", "10.0.0.1")])]);
-    cluster.list(Kind::Pods, &[pod("a", "10.0.0.1"), pod("job", "10.0.0.9")]);
-    cluster.list(Kind::Nodes, &[]);
-    assert_eq!(cluster.resets, 0, "a selector without namespaces to select from");
-    cluster.list(Kind::Namespaces, &[]);
-    assert_eq!((cluster.resets, cluster.services.len(), cluster.workloads.len()), (1, 0, 0));
-    let shop = json!({"metadata": {"name": "shop", "labels": {"mesh": "on"}}});
-    cluster.put(Kind::Namespaces, shop.clone());
-    assert_eq!((cluster.services.len(), cluster.workloads.len()), (1, 2));
-    cluster.delete(Kind::Namespaces, shop);
-    assert_eq!((cluster.services.len(), cluster.workloads.len()), (0, 0));
 }

@@ -2,8 +2,8 @@
 //!
 //! A list is streamed where the server can, and read in pages where it can't. Watches end all the time and say nothing by
 //! it; what counts is whether the next one begins. A version that is too old leads to reading all anew and is no error.
-//! So does an outage that lasted: a server whose data were restored meanwhile may have come past our version on another way,
-//! and would never say so.
+//! So do a request without any answer and errors that last: a server whose data were lost or restored meanwhile may have
+//! come past our version on another way, and would never say so.
 //! Every loop here is bounded in rate by [`Backoff`], and by what the server asks for when it is busy.
 
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Follower {
                 self.backoff.next_delay()
             }
             Err(error) => {
-                let since = *self.failing_since.get_or_insert(begun);
+                let since = *self.failing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > self.shared.settings.answer_timeout * 2 {
                     self.version = None;
                 }
@@ -152,7 +152,15 @@ impl Follower {
     }
 
     async fn watch(&mut self, api: &Api<'_>) -> Result<(), KubernetesError> {
-        let watch = api.watch(Some(self.version.as_deref().unwrap_or("0"))).await?;
+        let version = self.version.as_deref().unwrap_or("0");
+        let watch = match api.watch(Some(version)).await {
+            // Nobody is there: who will be may have other data, however soon it comes.
+            Err(error) if error.status.is_none() => {
+                self.version = None;
+                return Err(error);
+            }
+            answered => answered?,
+        };
         self.failing_since = None;
         self.shared.report(Report::Well(self.source.clone())).await;
         self.follow_on(api, watch).await
@@ -183,7 +191,8 @@ impl Follower {
         Ok(())
     }
 
-    async fn listed(&self, round: u64, objects: Vec<Object>) {
+    async fn listed(&mut self, round: u64, objects: Vec<Object>) {
+        self.failing_since = None;
         self.shared.report(Report::Listed { source: self.source.clone(), round, objects }).await;
     }
 
