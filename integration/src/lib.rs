@@ -49,19 +49,31 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// When [`PATIENCE`] has passed.
 pub async fn eventually<T>(
     what: &str,
+    ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    within(PATIENCE, what, ask).await
+}
+
+/// [`eventually`] with a patience of its own.
+///
+/// # Errors
+/// When it has passed.
+pub async fn within<T>(
+    patience: Duration,
+    what: &str,
     mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let start = Instant::now();
     loop {
         // Who is asked may never answer: that must not hold the whole run.
-        let said = match tokio::time::timeout(PATIENCE, ask()).await {
+        let said = match tokio::time::timeout(patience, ask()).await {
             Ok(Ok(Some(value))) => return Ok(value),
             Ok(Ok(None)) => "it is not so yet".to_owned(),
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => "no answer at all".to_owned(),
         };
-        if start.elapsed() > PATIENCE {
-            anyhow::bail!("{what}: not within {} s: {said}", PATIENCE.as_secs());
+        if start.elapsed() > patience {
+            anyhow::bail!("{what}: not within {} s: {said}", patience.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -3,13 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use weft_integration::{
-    Answer, App, FarHost, Host, Mesh, MeshPlan, Process, Proxy, ProxyPlan, eventually, free_port, skipped,
+    Answer, App, FarHost, Host, Mesh, MeshPlan, Process, Proxy, ProxyPlan, count_system_calls, eventually,
+    figure, free_port, skipped, skipped_on,
 };
 
 /// The address that stands for the service `api`.
@@ -224,5 +226,60 @@ async fn the_rules_are_what_leads_there_and_go_without_a_trace() -> Result<()> {
     redirect(&world.far.host, &["clean", "--settings", RULES]).await?;
     let to = SocketAddr::new(world.api.tunnel.ip(), world.api_app.address.port());
     assert!(get(&world.far.host, to).await.is_err(), "nobody listens there in plaintext");
+    Ok(())
+}
+
+/// Requests on one connection, one after the other: some to warm up, and with each line on standard input some that count.
+const CALLER: &str = r#"
+import http.client, os, sys
+# The interpreter may be where nobody else reads: what it loads when it connects is loaded before.
+"".encode("idna")
+os.setgid(int(sys.argv[4]))
+os.setuid(int(sys.argv[4]))
+calls = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]))
+def get(times):
+    for _ in range(times):
+        calls.request("GET", "/")
+        assert calls.getresponse().read()
+    print("done", flush=True)
+get(20)
+sys.stdin.readline()
+get(int(sys.argv[3]))
+"#;
+
+/// The system calls of web's proxy for each request of an application to `to`; `None` where there is no strace.
+async fn system_calls(world: &World, to: SocketAddr) -> Result<Option<f64>> {
+    const COUNTED: u32 = 400;
+    let mut command = world.far.host.command(Path::new("python3"));
+    let (address, port) = (to.ip().to_string(), to.port().to_string());
+    command.args(["-c", CALLER, &address, &port, &COUNTED.to_string(), NOBODY]).kill_on_drop(true);
+    let mut caller = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(caller.stdout.take().context("a pipe")?).lines();
+    let mut stdin = caller.stdin.take().context("a pipe")?;
+    ensure!(lines.next_line().await?.as_deref() == Some("done"), "no calls to {to}");
+    let work = async {
+        stdin.write_all(b"\n").await?;
+        ensure!(lines.next_line().await?.as_deref() == Some("done"), "the calls to {to} broke");
+        Ok(())
+    };
+    let counted = count_system_calls(&[world.web.process.pid()?], work).await?;
+    Ok(counted.map(|(calls, ())| calls as f64 / f64::from(COUNTED)))
+}
+
+#[tokio::test]
+async fn a_captured_request_costs_no_system_call_more_than_one_to_a_listener() -> Result<()> {
+    let what = "system calls of a captured request";
+    let listener: SocketAddr = "127.0.0.1:16000".parse()?;
+    let upstream = format!("[[upstream]]\nservice = \"api\"\nlisten = \"{listener}\"\n");
+    let Some(world) = world(what, &upstream).await? else { return Ok(()) };
+    let explicit = system_calls(&world, listener).await?;
+    let captured = system_calls(&world, SocketAddr::new(VIRTUAL.parse()?, 80)).await?;
+    let (Some(explicit), Some(captured)) = (explicit, captured) else {
+        skipped_on("strace", what);
+        return Ok(());
+    };
+    figure(what, &format!("{captured:.2}, and {explicit:.2} of one to a listener"));
+    // One more would be one in each request; on a busy machine a wait more or less is one in some of them.
+    ensure!(captured <= explicit + 0.5, "{captured} system calls a request, and {explicit} by a listener");
     Ok(())
 }

@@ -5,8 +5,10 @@
 
 mod duration;
 mod flag;
+mod service_link;
 mod size;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -70,9 +72,12 @@ impl Sources {
     }
 
     /// All variables of this prefix but `not_settings`, which the program reads itself (without the prefix, in lower
-    /// case).
+    /// case), and what Kubernetes says of Services whose names begin so.
     pub fn environment(mut self, prefix: &str, not_settings: &[&str]) -> Self {
         let mut variables = Env::prefixed(prefix).ignore(not_settings);
+        for link in service_links(prefix) {
+            variables = variables.ignore(&[&link]);
+        }
         let unreadable: Vec<(String, &str)> = variables
             .iter()
             .filter_map(|(key, value)| Some((key.to_string(), flag::unreadable(key.as_str(), "__", &value)?)))
@@ -112,6 +117,16 @@ impl Sources {
     fn merge(self, provider: impl figment::Provider) -> Self {
         Self { figment: self.figment.merge(provider), ..self }
     }
+}
+
+/// The variables of this prefix that are about Services: without the prefix, in lower case, as figment names them.
+fn service_links(prefix: &str) -> Vec<String> {
+    let text = |name: OsString| name.into_string().ok();
+    let all: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    service_link::of_services(&all)
+        .filter_map(|name| Some(name.strip_prefix(prefix)?.to_ascii_lowercase()))
+        .collect()
 }
 
 /// Key, what is wrong and what was expected, and where it was read.

@@ -2,7 +2,7 @@
 //!
 //! One task a cluster reads the registry's reports and writes at its own pace; ingestion and the webhook never wait for it.
 //! No replica leads: what is said has a name that follows from it (`note.rs`), and who comes second finds it there. Events
-//! are told once and forgotten; what is wrong now is in `weft get registries`.
+//! are told once and forgotten; what is wrong now is in `weft status`.
 
 mod note;
 mod telling;

@@ -66,7 +66,8 @@ pub(crate) async fn run(
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("listening on {} for proxies", settings.listen))?;
     let listen = listener.local_addr()?;
-    tracing::info!(%listen, admin = %settings.admin_socket().display(), admin_listen = ?admin_sockets.tcp_address(),
+    tracing::info!(%listen, admin = %settings.admin_socket().display(),
+        admin_listen = admin_sockets.tcp_address().map(tracing::field::display),
         trust_domain = %settings.trust_domain, registries = followed.len(), "weft-control starts");
 
     let (publisher, published) = publish::channel();

@@ -10,6 +10,7 @@ use weft_integration::{eventually, figure};
 use world::{SECOND, World, lasts, name};
 
 const WEB: &str = "spiffe://weft.local/ns/shop/sa/web";
+const CONTROL: &str = "deployment/weft-control";
 /// Calls a second while something happens.
 const RATE: u32 = 100;
 
@@ -125,48 +126,50 @@ async fn what_happens_in_a_cluster_every_day_loses_no_request() -> Result<()> {
     };
     let load = world.load("api", RATE).await?;
     lasts(2 * SECOND).await;
-    for _ in 0..5 {
+    let updates = 20;
+    for _ in 0..updates {
         world.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api"]).await?;
         world.rolled_out("shop", "deployment/api").await?;
     }
     for replicas in ["6", "1", "2"] {
-        let to = format!("--replicas={replicas}");
-        world.kubectl(&["scale", "-n", "shop", "deployment/api", &to]).await?;
-        world.rolled_out("shop", "deployment/api").await?;
+        world.scale("shop", "deployment/api", replicas).await?;
     }
     // As a node that is gone: no grace, no farewell.
     for _ in 0..3 {
         let victim = name(world.pods("shop", "app=api").await?.first().context("a pod")?)?;
-        world.kubectl(&["delete", "pod", "-n", "shop", &victim, "--force", "--grace-period=0"]).await?;
+        world.kill("shop", &victim).await?;
         world.rolled_out("shop", "deployment/api").await?;
     }
     lasts(3 * SECOND).await;
     let tally = load.stop().await?;
-    figure("Kubernetes, 5 rolling updates, 2 to 6 to 1 to 2, 3 kills", &tally.words());
+    figure(&format!("Kubernetes, {updates} rolling updates, 2 to 6 to 1 to 2, 3 kills"), &tally.words());
     assert_eq!(tally.failures().count(), 0, "{:?}", tally.troubles);
+    outages(&world).await
+}
 
+/// The API server is away for a minute; then three replicas of the control plane are killed, one after the other and all
+/// at once.
+async fn outages(world: &World) -> Result<()> {
+    world.scale("weft-system", CONTROL, "3").await?;
     let load = world.load("api", RATE).await?;
     lasts(SECOND).await;
     world.cluster.stop_api_server().await?;
-    lasts(15 * SECOND).await;
+    lasts(60 * SECOND).await;
     world.cluster.start_api_server().await?;
-    let control = "app.kubernetes.io/name=weft-control";
-    let before = world.pods("weft-system", control).await?;
-    for pod in &before {
-        world
-            .kubectl(&["delete", "pod", "-n", "weft-system", &name(pod)?, "--force", "--grace-period=0"])
-            .await?;
+    let mut ready = world.control_planes(&[]).await?;
+    for pod in ready.clone() {
+        world.kill("weft-system", &pod).await?;
+        ready = world.control_planes(&[pod]).await?;
     }
-    world.rolled_out("weft-system", "deployment/weft-control").await?;
-    let after = world.pods("weft-system", control).await?;
-    ensure!(
-        after.iter().all(|pod| before.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"]))
-    );
+    for pod in &ready {
+        world.kill("weft-system", pod).await?;
+    }
+    world.control_planes(&ready).await?;
     lasts(5 * SECOND).await;
     let tally = load.stop().await?;
-    figure("Kubernetes, the API server away for 15 s, the control plane's pods deleted", &tally.words());
+    figure("Kubernetes, the API server away for 60 s, then 3 control planes killed twice", &tally.words());
     assert_eq!(tally.failures().count(), 0, "{:?}", tally.troubles);
-    // The new control plane is of the same mesh: new pods join, and old ones follow it.
+    // The new control planes are of the same mesh: new pods join, and old ones follow them.
     world.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api"]).await?;
     world.rolled_out("shop", "deployment/api").await?;
     assert_eq!(world.web_reads("http://api/").await?.caller.as_deref(), Some(WEB));

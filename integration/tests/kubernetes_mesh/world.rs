@@ -12,7 +12,7 @@ use hyper::Request;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use weft_integration::{
-    Answer, Cluster, KUBERNETES, Steady, Tally, eventually, http2, inside, namespace_of_pod, ran_on,
+    Answer, Cluster, KUBERNETES, Steady, Tally, eventually, http2, inside, namespace_of_pod, ran_on, within,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -86,6 +86,35 @@ impl World {
         pods.pop().context("one pod")
     }
 
+    /// Changes the number of pods, and waits for them.
+    pub(crate) async fn scale(&self, namespace: &str, what: &str, replicas: &str) -> Result<()> {
+        self.kubectl(&["scale", "-n", namespace, what, &format!("--replicas={replicas}")]).await?;
+        self.rolled_out(namespace, what).await
+    }
+
+    /// Ends a pod without grace.
+    pub(crate) async fn kill(&self, namespace: &str, pod: &str) -> Result<()> {
+        self.kubectl(&["delete", "pod", "-n", namespace, pod, "--force", "--grace-period=0"]).await?;
+        Ok(())
+    }
+
+    /// The three pods of the control plane, once so many are ready; those that were killed don't count, however long the
+    /// API server still shows them.
+    pub(crate) async fn control_planes(&self, killed: &[String]) -> Result<Vec<String>> {
+        // Behind an outage of the API server kubelet and controllers come back in up to half a minute each.
+        within(120 * SECOND, "three control planes are ready", async || {
+            let pods = self.pods("weft-system", "app.kubernetes.io/name=weft-control").await?;
+            let ready = pods.iter().filter(|pod| is_ready(pod)).map(name).collect::<Result<Vec<_>>>()?;
+            if ready.len() == 3 && ready.iter().all(|pod| !killed.contains(pod)) {
+                return Ok(Some(ready));
+            }
+            let shown: Vec<_> = pods.iter().map(|pod| (&pod["metadata"]["name"], &pod["status"])).collect();
+            tokio::time::sleep(SECOND).await;
+            anyhow::bail!("{shown:?}; killed {killed:?}");
+        })
+        .await
+    }
+
     /// What the application of `web` reads at a URL.
     pub(crate) async fn web_reads(&self, url: &str) -> Result<Answer> {
         let name = name(&self.pod("shop", "app=web").await?)?;
@@ -122,6 +151,12 @@ impl World {
         let address = self.kubectl(&["get", "service", "-n", "shop", service, "-o", path]).await?;
         load(&web, format!("{address}:80").parse()?, per_second)
     }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    conditions.is_some_and(|conditions| conditions.iter().any(ready))
 }
 
 /// Steady calls from a pod, as an application in it makes them.

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
+use futures::stream::BoxStream;
+use futures::{AsyncBufReadExt, StreamExt};
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
@@ -128,7 +130,10 @@ impl ApiServer {
             "users": [{"name": "test", "user": {"token": user.token()}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
-        fs::write(&path, text.to_string())?;
+        // By a rename: many ask, and nobody reads half of it.
+        let mut draft = tempfile::NamedTempFile::new_in(self.directory.path())?;
+        draft.write_all(text.to_string().as_bytes())?;
+        draft.persist(&path)?;
         Ok(KubernetesSettings {
             kubeconfig: Some(path),
             watch: Duration::from_secs(1),
@@ -152,6 +157,16 @@ impl ApiServer {
             .body(body.into_bytes())
             .map_err(io::Error::other)?;
         self.client().await?.request(request).await.map_err(io::Error::other)
+    }
+
+    /// The lines of an answer that goes on, as of a watch, each when it comes.
+    ///
+    /// # Errors
+    /// When there is no such answer.
+    pub async fn lines(&self, path: &str) -> io::Result<BoxStream<'static, io::Result<String>>> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(io::Error::other)?;
+        let answer = self.client().await?.request_stream(request).await.map_err(io::Error::other)?;
+        Ok(answer.lines().boxed())
     }
 
     /// Makes an object, or changes it to be this one as far as a merge patch does; its status too. `path` is the list's.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::change::{ten_of, wanted};
 use super::fleet::{Fleet, key};
 use super::meter::{Meter, Times};
-use super::world::{HOT, Shape, World, endpoints, service};
+use super::world::{HOT, Shape, World, endpoints, instance, service};
 use crate::row::Row;
 
 /// The row of a new service.
@@ -22,6 +22,7 @@ pub(super) async fn new_service(shape: Shape, clients: usize, rounds: usize) -> 
         // One client each asks for a newcomer before it is there.
         if client < rounds {
             wants.hot = newcomer(client);
+            wants.endpoint = instance(&wants.hot, 0);
             wants.services.extend(key(&wants.hot));
             wants.services.truncate(wanted(shape.services) + 1);
         }

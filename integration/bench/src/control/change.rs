@@ -9,7 +9,7 @@ use serde_json::json;
 use super::fleet::{Fleet, Wants, key};
 use super::meter::{Meter, Times, Used};
 use super::wire::Bytes4;
-use super::world::{HOT, Shape, Start, World, part_of, service};
+use super::world::{HOT, Shape, Start, World, instance, part_of, service};
 use crate::measure;
 use crate::row::Row;
 
@@ -42,7 +42,7 @@ pub(super) fn ten_of(services: usize, hot: &str) -> impl Fn(usize) -> Wants + us
         let others = (0..9).map(|n| 1 + (client * 9 + n) % (services - 1)).map(service);
         let all: std::collections::BTreeSet<_> = others.chain([hot.clone()]).collect();
         let services = all.iter().filter_map(|name| key(name).ok()).collect();
-        Wants { services, hot: hot.clone() }
+        Wants { services, hot: hot.clone(), endpoint: instance(&hot, 0) }
     }
 }
 

@@ -10,13 +10,22 @@ use weft_model::ServiceKey;
 use super::certificates::{self, Member};
 use super::client::{self, Running, Seen, Who};
 use super::wire::Bytes4;
-use super::world::{World, instance};
+use super::world::World;
 
 /// What one client wants.
 pub(super) struct Wants {
     pub(super) services: Vec<ServiceKey>,
-    /// The service whose first endpoint it reports.
+    /// The service of which it reports one endpoint.
     pub(super) hot: String,
+    /// The id of that endpoint.
+    pub(super) endpoint: String,
+}
+
+impl Wants {
+    /// Reports an endpoint with another id than the first one of a file's service has.
+    pub(super) fn at(self, endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), ..self }
+    }
 }
 
 /// The clients, following.
@@ -46,7 +55,7 @@ impl Fleet {
                 address: world.address,
                 tls: member.tls()?,
                 hot: key(&wants.hot)?,
-                endpoint: instance(&wants.hot, 0).parse()?,
+                endpoint: wants.endpoint.parse()?,
                 reports: reports.clone(),
             };
             clients.push(Running::start(one.clone(), client::core(&member.node(number), wants.services)));

@@ -9,6 +9,7 @@ mod change;
 mod client;
 mod fleet;
 mod issue;
+mod kubernetes;
 mod meter;
 mod reconnect;
 mod wire;
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     /// Small sizes, to see that it works; the figures mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Only these: change, large, cost, arrive, reconnect, issue.
+    /// Only these: change, large, cost, arrive, reconnect, issue, kubernetes.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
 }
@@ -90,12 +91,16 @@ pub(crate) async fn run(args: &Args) -> Result<Section> {
     if wanted("reconnect") {
         rows.extend(shown(vec![reconnect::restart(sizes.shape, sizes.reconnecting).await?]));
     }
+    if wanted("kubernetes") {
+        let row = kubernetes::slices(sizes.shape, sizes.clients, sizes.rounds).await?;
+        rows.extend(shown(row.into_iter().collect()));
+    }
     if wanted("issue") {
         rows.extend(shown(issue::rows(sizes.certificates).await?));
     }
     let markdown = format!(
         "## Control plane\n\nweft-control {} on a core of its own, clients over mTLS on the other; the registry is a directory of \
-         files. Figures of istiod are from such a machine, not from this run.\n",
+         files where nothing else is said. Figures of istiod are from such a machine, not from this run.\n",
         env!("CARGO_PKG_VERSION"),
     );
     Ok(Section { name: "control", rows, markdown, figures: Value::Null, failures: Vec::new() })

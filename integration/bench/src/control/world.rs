@@ -42,6 +42,8 @@ pub(super) struct World {
     directory: TempDir,
     pub(super) address: SocketAddr,
     control: Option<Process>,
+    /// The settings of its registry.
+    registry: String,
     pub(super) shape: Shape,
     /// How long it is left alone to see what it uses then.
     pub(super) idle: Duration,
@@ -98,17 +100,25 @@ pub(super) fn part_of(service: &str, file: usize, first: Option<u32>) -> String 
 }
 
 impl World {
-    /// Writes the registry. Nothing runs yet.
+    /// A registry of files, which are written. Nothing runs yet.
     pub(super) fn new(shape: Shape) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
-        std::fs::create_dir(directory.path().join("registry"))?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let world = Self { directory, address, control: None, shape, idle: shape.idle() };
+        let mut world = Self::with_registry(shape, String::new())?;
+        let registry = world.path().join("registry");
+        std::fs::create_dir(&registry)?;
+        world.registry =
+            format!("[[registry]]\nid = \"file/bench\"\ndirectory = \"{}\"\n", registry.display());
         for n in 0..shape.services {
             let name = service(n);
             world.write(&name, &endpoints(&name, shape.endpoints, Some(100)))?;
         }
         Ok(world)
+    }
+
+    /// A registry of these settings, which has what `shape` says.
+    pub(super) fn with_registry(shape: Shape, registry: String) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Ok(Self { directory, address, control: None, registry, shape, idle: shape.idle() })
     }
 
     /// Puts a file in place by a rename; returns when that was.
@@ -150,9 +160,9 @@ impl World {
         write!(
             settings,
             "listen = \"{}\"\ntrust_domain = \"{TRUST_DOMAIN}\"\nstate_dir = \"{top}/state\"\n[admin]\nsocket = \"{top}/admin.sock\"\n\
-             [[registry]]\nid = \"file/bench\"\ndirectory = \"{top}/registry\"\n\
+             {}\
              [ca.limits]\nper_address = {{ per_second = 1e9, burst = 1000000000 }}\nper_identity = {{ per_second = 1e9, burst = 1000000000 }}\n",
-            self.address
+            self.address, self.registry
         )?;
         let file = self.path().join("control.toml");
         std::fs::write(&file, settings)?;
