@@ -2,6 +2,7 @@
 //! in a cluster every day.
 
 mod mixed;
+mod restricted;
 mod world;
 
 use anyhow::{Context, Result, ensure};

@@ -26,12 +26,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts one with the shop in it; `None` where there can be none, which is said.
+    /// Starts one with Weft and the shop in it; `None` where there can be none, which is said.
     pub(crate) async fn start(what: &str) -> Result<Option<Self>> {
-        let Some(cluster) = Cluster::start(what).await? else { return Ok(None) };
-        ran_on(KUBERNETES, what);
-        let world = Self { cluster };
-        world.install().await?;
+        let Some(world) = Self::empty(what).await? else { return Ok(None) };
+        world.install("weft.yaml").await?;
         world.cluster.apply(SHOP).await?;
         for what in ["deployment/api", "deployment/greeter", "statefulset/store", "deployment/web"] {
             world.rolled_out("shop", what).await?;
@@ -39,14 +37,21 @@ impl World {
         Ok(Some(world))
     }
 
+    /// Starts one without anything of ours.
+    pub(crate) async fn empty(what: &str) -> Result<Option<Self>> {
+        let Some(cluster) = Cluster::start(what).await? else { return Ok(None) };
+        ran_on(KUBERNETES, what);
+        Ok(Some(Self { cluster }))
+    }
+
     /// What a user does, with images of the programs that were built for the tests.
-    async fn install(&self) -> Result<()> {
+    pub(crate) async fn install(&self, manifests: &str) -> Result<()> {
         let cluster = &self.cluster;
         cluster.load_workload().await?;
         cluster.load_programs("weft.dev/control:0.1.0", "65532:65532", &["weft-control"]).await?;
         cluster.load_programs("weft.dev/proxy:0.1.0", "1337:1337", &["weft-proxy", "weft-redirect"]).await?;
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("it is in the checkout")?;
-        cluster.apply(&std::fs::read_to_string(top.join("k8s/manifests/weft.yaml"))?).await?;
+        cluster.apply(&std::fs::read_to_string(top.join("k8s/manifests").join(manifests))?).await?;
         self.rolled_out("weft-system", "deployment/weft-control").await?;
         eventually("the API server trusts the webhook", async || {
             let path = "jsonpath={.webhooks[*].clientConfig.caBundle}";
@@ -115,10 +120,16 @@ impl World {
         .await
     }
 
-    /// What the application of `web` reads at a URL.
+    /// What the application of the shop's `web` reads at a URL.
     pub(crate) async fn web_reads(&self, url: &str) -> Result<Answer> {
-        let name = name(&self.pod("shop", "app=web").await?)?;
-        let read = ["exec", "-n", "shop", &name, "-c", "web", "--", "wget", "-q", "-O", "-", url];
+        self.reads("shop", url).await
+    }
+
+    /// What the application of a namespace's `web` reads at a URL.
+    pub(crate) async fn reads(&self, namespace: &str, url: &str) -> Result<Answer> {
+        let pods = self.pods(namespace, "app=web").await?;
+        let name = name(pods.iter().find(|pod| is_ready(pod)).context("no pod of web is ready")?)?;
+        let read = ["exec", "-n", namespace, &name, "-c", "web", "--", "wget", "-q", "-O", "-", url];
         let said = self.kubectl(&read).await?;
         serde_json::from_str(&said).with_context(|| format!("{url} answered {said:?}"))
     }
