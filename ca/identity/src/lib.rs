@@ -8,6 +8,7 @@
 //! *own* trust domain (bundles are never merged), and for a server that the whole id is the expected one.
 //! Does no IO and asks for no certificate: that is the proxy's (and weft-ca's) part.
 
+mod any_server;
 mod attestation;
 mod bundle;
 mod credentials;
@@ -28,6 +29,7 @@ mod token;
 mod verifier;
 mod verify;
 
+pub use any_server::AnyServer;
 pub use attestation::{AttestationError, consul_attestation_message, sign_consul_attestation};
 pub use bundle::{InvalidBundle, TrustBundle, TrustBundles};
 pub use credentials::{ClientAuth, Credentials, CredentialsError};
