@@ -53,6 +53,8 @@ pub mod attest;
 mod connect;
 mod convert;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod object;
 mod settings;
 mod subject;

@@ -180,6 +180,12 @@ impl View {
         self.make(&touched.services, &touched.instances, now_unix_ms).events()
     }
 
+    /// What was told, all of it.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn all(&self) -> RegistryEvent {
+        self.told.all()
+    }
+
     /// Makes everything anew.
     fn everything(&mut self, now_unix_ms: u64) -> RegistryEvent {
         let services = self.services.keys().cloned().chain(self.told.object_keys()).collect();
