@@ -10,9 +10,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use weft_model::{
-    Health, InstanceId, Locality, NetworkAddress, PortName, Protocol, ServiceKey, ServicePort, SpiffeId,
-    Tunnel,
+    Health, InstanceId, Locality, NetworkAddress, NodeName, PortName, Prefer, Protocol, ServiceKey,
+    ServicePort, SpiffeId, Tunnel,
 };
+
+use crate::place::Place;
 
 /// All that is known of the mesh at one moment.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) services: imbl::HashMap<ServiceKey, KnownService>,
     /// The addresses whose owner is known, or that are known to have none.
     pub(crate) addresses: imbl::HashMap<NetworkAddress, KnownAddress>,
+    /// Where this proxy runs; the same `Arc` until it is known to be elsewhere.
+    pub(crate) place: Arc<Place>,
 }
 
 /// What is known of an address that a captured connection went to.
@@ -60,6 +64,8 @@ pub(crate) struct ServiceConfig {
     pub(crate) ports: Vec<ServicePort>,
     /// Every workload of the service, also those that take no new work.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Which of them callers are to use. `None`: this proxy's own setting holds.
+    pub(crate) prefer: Option<Prefer>,
 }
 
 /// One workload, seen as a member of one service.
@@ -78,6 +84,7 @@ pub(crate) struct Endpoint {
     pub(crate) weight: u32,
     pub(crate) health: Health,
     pub(crate) locality: Locality,
+    pub(crate) node: Option<NodeName>,
     /// Labels `app` and `version`, for telemetry; empty where unknown.
     pub(crate) app: Arc<str>,
     pub(crate) version: Arc<str>,

@@ -19,6 +19,7 @@ mod logging;
 mod mesh;
 mod outbound;
 mod overload;
+mod place;
 mod pool;
 mod record;
 mod reference;

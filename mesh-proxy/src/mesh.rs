@@ -23,6 +23,8 @@ use weft_xds_client::{Client, Event, Update};
 
 use crate::config::ProxyConfig;
 use crate::identity::save_bundles;
+use crate::place::placed;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::state::StateDir;
 use subscribe::Subscribed;
@@ -53,7 +55,7 @@ const USER_AGENT: &str = concat!("weft-proxy/", env!("CARGO_PKG_VERSION"));
 
 impl Mesh {
     /// What the disk knows: services for the configuration, and bundles for `svids` where it has none.
-    pub(crate) fn restore(state: &StateDir, svids: &SvidSource) -> (Self, ProxyConfig) {
+    pub(crate) fn restore(state: &StateDir, svids: &SvidSource, settings: &Settings) -> (Self, ProxyConfig) {
         let restored = saved::restore(state);
         // The real client is made when the own identity is known; this one only reads.
         let (updates, refused) = Client::new("", USER_AGENT).restore(restored.clone());
@@ -75,6 +77,7 @@ impl Mesh {
                 Update::Bundles(_) => {}
             }
         }
+        config = placed(config, settings);
         let restored_services = config.services.len();
         let answering_since = (restored_services > 0).then(Instant::now);
         let status = MeshStatus { restored: restored_services, answering_since, ..MeshStatus::default() };
@@ -205,7 +208,10 @@ fn apply(update: Update, shared: &Shared, state: &StateDir) {
         }
         Update::AddressOwned(owned) if !shared.addresses.wants(&owned.address) => {}
         Update::AddressFree(address) if !shared.addresses.wants(&address) => {}
-        Update::AddressOwned(owned) => shared.config.publish(build::with_address(&config, &owned)),
+        Update::AddressOwned(owned) => {
+            let next = build::with_address(&config, &owned);
+            shared.config.publish(placed(next, &shared.settings));
+        }
         Update::AddressFree(address) => shared.config.publish(build::with_free(&config, &address)),
         Update::Bundles(bundles) => trust(bundles, shared, state),
     }

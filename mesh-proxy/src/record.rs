@@ -55,6 +55,8 @@ pub(crate) enum ResponseFlag {
     NoRoute,
     /// UH: the service has no endpoint that may be used.
     NoHealthyUpstream,
+    /// NLE (ours): the service is for callers of its endpoints' own nodes, and none is on this proxy's.
+    NoLocalEndpoint,
     /// UF: no connection to any endpoint that was tried.
     UpstreamConnectionFailure,
     /// UC: the connection broke before the response was complete.
@@ -85,9 +87,10 @@ pub(crate) enum ResponseFlag {
 
 impl ResponseFlag {
     /// Every flag, for the docs' test.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
+        Self::NoLocalEndpoint,
         Self::UpstreamConnectionFailure,
         Self::UpstreamConnectionTermination,
         Self::UpstreamRemoteReset,
@@ -108,6 +111,7 @@ impl ResponseFlag {
         match self {
             Self::NoRoute => "NR",
             Self::NoHealthyUpstream => "UH",
+            Self::NoLocalEndpoint => "NLE",
             Self::UpstreamConnectionFailure => "UF",
             Self::UpstreamConnectionTermination => "UC",
             Self::UpstreamRemoteReset => "UR",

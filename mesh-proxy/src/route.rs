@@ -188,6 +188,7 @@ mod tests {
             weight: 100,
             health: Health::Healthy,
             locality: Locality::default(),
+            node: None,
             app: "".into(),
             version: "".into(),
         };
@@ -195,6 +196,7 @@ mod tests {
             key: "api".parse().unwrap(),
             ports: ports.iter().map(declared).collect(),
             endpoints: vec![Arc::new(endpoint)],
+            prefer: None,
         }
     }
 

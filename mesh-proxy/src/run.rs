@@ -26,6 +26,7 @@ use crate::identity::{self, IdentityStatus};
 use crate::logging::LogLevel;
 use crate::mesh::{self, Mesh, MeshStatus};
 use crate::overload::{self, FileLimit, Overload};
+use crate::place::own_addresses;
 use crate::settings::Settings;
 use crate::shared::{DrainSignal, Shared, Sockets};
 use crate::state::{PORTS, StateDir};
@@ -48,7 +49,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     };
     let svids = SvidSource::new();
     identity::restore(&state, &svids);
-    let (mesh, config) = Mesh::restore(&state, &svids);
+    let (mesh, config) = Mesh::restore(&state, &svids, &settings);
     check_standalone(&settings, &svids, &config)?;
     let (sockets, mut bound) = sockets::bind(&settings)?;
     let (admin_address, admin_socket) = sockets::bind_admin(&settings)?;
@@ -58,7 +59,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     state.write(PORTS, &serde_json::to_vec_pretty(&bound)?)?;
 
     let demand = wanted(&settings, &config);
-    let addresses = Demand::new([], settings.limits.on_demand_addresses);
+    let addresses = Demand::new(own_addresses(&settings), settings.limits.on_demand_addresses);
     for address in config.addresses.keys() {
         // As with services.
         _ = addresses.want(address);

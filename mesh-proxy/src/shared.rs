@@ -38,10 +38,13 @@ impl Shared {
     pub(crate) fn for_tests(settings: &str) -> Self {
         let settings = Settings::from_toml(&format!("access_log.mode = 'off'\n{settings}"));
         Self {
-            config: ConfigStore::new(crate::config::ProxyConfig::default()),
+            config: ConfigStore::new(crate::place::placed(crate::config::ProxyConfig::default(), &settings)),
             svids: SvidSource::new(),
             demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
-            addresses: Demand::new([], settings.limits.on_demand_addresses),
+            addresses: Demand::new(
+                crate::place::own_addresses(&settings),
+                settings.limits.on_demand_addresses,
+            ),
             telemetry: Telemetry::new(&settings).unwrap(),
             drain: DrainSignal::new(),
             overload: Overload::new(1 << 40),

@@ -157,13 +157,13 @@ impl Worker {
             return Box::pin(self.find_at(cluster, address)).await;
         }
         let key = &cluster.wanted.service;
-        let (revision, known) = {
+        let (revision, place, known) = {
             let mut config = self.config.borrow_mut();
             let config = config.load();
             if let Some(service) = cluster.current(config.revision, now()) {
                 return Answer::Present(service);
             }
-            (config.revision, self.shared.demand.known(config, key))
+            (config.revision, config.place.clone(), self.shared.demand.known(config, key))
         };
         let answer = match known {
             Some(answer) => answer,
@@ -171,20 +171,24 @@ impl Worker {
             None => Box::pin(self.shared.demand.ask(&self.shared.config, key)).await,
         };
         if let Answer::Present(service) = &answer {
-            cluster.follow(service, revision, now());
+            cluster.follow(service, &place, revision, now());
         }
         answer
     }
 
     /// The same for one that is an instance's own address.
     async fn find_at(&self, cluster: &Cluster, address: &NetworkAddress) -> Answer {
-        let revision = self.config.borrow_mut().load().revision;
+        let (revision, place) = {
+            let mut config = self.config.borrow_mut();
+            let config = config.load();
+            (config.revision, config.place.clone())
+        };
         if let Some(service) = cluster.current(revision, now()) {
             return Answer::Present(service);
         }
         match self.owner(address).await {
             Answer::Present(Owner::Itself(service)) => {
-                cluster.follow(&service, revision, now());
+                cluster.follow(&service, &place, revision, now());
                 Answer::Present(service)
             }
             // It was an instance's when the connection was made, and is none now.
@@ -292,8 +296,7 @@ fn policy(settings: &Settings) -> Policy {
             min_per_second: settings.retries.min_per_second,
         },
         retries: settings.retries.attempts,
-        near: (settings.locality.prefer && !settings.locality.own.is_unknown())
-            .then(|| settings.locality.own.clone()),
+        near: settings.locality.prefer,
     }
 }
 

@@ -13,6 +13,7 @@ mod merge;
 mod metadata;
 mod name;
 mod owner;
+mod prefer;
 mod service;
 mod snapshot;
 mod spiffe;
@@ -27,9 +28,11 @@ pub use metadata::{
     ProxyMetadata, Severity, UnknownDestination, Upstream,
 };
 pub use name::{
-    InstanceId, InvalidName, Namespace, Network, PortName, RegistryId, RegistryKind, ServiceKey, ServiceName,
+    InstanceId, InvalidName, Namespace, Network, NodeName, PortName, RegistryId, RegistryKind, ServiceKey,
+    ServiceName,
 };
 pub use owner::AddressOwner;
+pub use prefer::Prefer;
 pub use service::{NetworkAddress, Protocol, Service, ServicePort};
 pub use snapshot::Snapshot;
 pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};

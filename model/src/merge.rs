@@ -31,7 +31,8 @@ pub(crate) fn workload<'a>(mut held: impl Iterator<Item = &'a Arc<Workload>>) ->
     Some(Arc::new(merged))
 }
 
-/// One service out of all declarations of it; `None` where there is none.
+/// One service out of all declarations of it; `None` where there is none. What callers prefer is said by the first that
+/// says anything of it.
 pub(crate) fn service<'a>(
     key: &ServiceKey,
     mut declared: impl Iterator<Item = &'a Arc<Service>>,
@@ -42,6 +43,7 @@ pub(crate) fn service<'a>(
     for other in std::iter::once(second).chain(declared) {
         add_ports(&mut merged.ports, &other.ports);
         merged.addresses.extend(other.addresses.iter().cloned());
+        merged.prefer = merged.prefer.or(other.prefer);
         for (name, value) in &other.labels {
             merged.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use keys::{KEYS, KeyDoc, KeyPart};
 pub use proxy::{Cidr, Cpu, InboundPlaintext, Memory, ProxyMetadata, UnknownDestination, Upstream};
 
-use crate::name::{Namespace, Network, PortName, ServiceName};
+use crate::name::{Namespace, Network, NodeName, PortName, ServiceName};
 use crate::service::Protocol;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::workload::{Locality, Tunnel};
@@ -70,6 +70,7 @@ pub struct Metadata {
     tunnel: Option<Tunnel>,
     weight: Option<u32>,
     locality: Option<Locality>,
+    node: Option<NodeName>,
     network: Option<Network>,
     version: Option<String>,
     app: Option<String>,
@@ -126,6 +127,7 @@ impl Metadata {
             tunnel: None,
             weight: None,
             locality: None,
+            node: None,
             network: None,
             version: None,
             app: None,
@@ -179,6 +181,11 @@ impl Metadata {
     /// `locality`.
     pub fn locality(&self) -> Option<&Locality> {
         self.locality.as_ref()
+    }
+
+    /// `node`.
+    pub fn node(&self) -> Option<&NodeName> {
+        self.node.as_ref()
     }
 
     /// `network`.

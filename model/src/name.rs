@@ -255,6 +255,43 @@ impl FromStr for RegistryId {
 
 string_forms!(RegistryId, InvalidName);
 
+/// The machine that an instance runs on: `kubernetes/REGISTRY/NODE`, or what users wrote. Only whole texts are compared,
+/// so that a `worker-1` of one cluster is not that of another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(Arc<str>);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A node as one registry names it.
+    ///
+    /// # Errors
+    /// When `node` is no name.
+    pub fn within(registry: &RegistryId, node: &str) -> Result<Self, InvalidName> {
+        format!("{registry}/{node}").parse()
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let fail = |reason: String| InvalidName { kind: "node", text: text.to_owned(), reason };
+        if text.len() > 600 {
+            return Err(fail(format!("it has {} bytes; at most 600 are allowed", text.len())));
+        }
+        for step in text.split('/') {
+            check("node", step).map_err(|invalid| fail(invalid.reason))?;
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+string_forms!(NodeName, InvalidName);
+
 /// One running instance, the same in every registry that shows it: `pod/UID`, `nomad/ALLOC/PORT`, `vm/ID`,
 /// `consul/DC/NODE/SERVICE-ID`, `kubernetes/REGISTRY/NAMESPACE/SERVICE/ADDRESS` (an endpoint that is no pod) or
 /// `file/REGISTRY/NAME`. An adapter names it by the first of these that it can tell.
@@ -317,6 +354,16 @@ mod tests {
         assert_eq!((id.kind(), id.name()), (RegistryKind::Consul, "dc1"));
         assert!("etcd/x".parse::<RegistryId>().is_err());
         assert!("consul".parse::<RegistryId>().is_err());
+    }
+
+    #[test]
+    fn nodes_of_two_registries_are_never_the_same() {
+        let of = |registry: &str| NodeName::within(&registry.parse().unwrap(), "worker-1").unwrap();
+        assert_eq!(of("kubernetes/prod").as_str(), "kubernetes/prod/worker-1");
+        assert_ne!(of("kubernetes/prod"), of("kubernetes/lab"));
+        for wrong in ["", "/a", "a/", "a//b", "a b", "../a", &"x/".repeat(400)] {
+            assert!(wrong.parse::<NodeName>().is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

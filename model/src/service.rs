@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{InvalidName, Network, PortName, ServiceKey};
+use crate::prefer::Prefer;
 
 /// What is spoken on a port. Declared by the registry; never guessed where it is declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -95,9 +96,13 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Labels of the service itself.
     pub labels: BTreeMap<String, String>,
-    /// Addresses that stand for the service and belong to none of its instances: Kubernetes' cluster IPs.
+    /// Addresses that stand for the service and belong to none of its instances: Kubernetes' cluster IPs and those of its
+    /// load balancers.
     #[serde(default)]
     pub addresses: BTreeSet<NetworkAddress>,
+    /// Which endpoints its callers prefer. `None`: nobody says, and each caller's own setting holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<Prefer>,
 }
 
 /// An address, and the network in which it is valid. Its text is `network/address`.
@@ -137,7 +142,7 @@ impl FromStr for NetworkAddress {
 impl Service {
     /// The service that nobody declares and that workloads say they belong to: it has what they have.
     pub fn undeclared(key: ServiceKey) -> Self {
-        Self { key, ports: Vec::new(), labels: BTreeMap::new(), addresses: BTreeSet::new() }
+        Self { key, ports: Vec::new(), labels: BTreeMap::new(), addresses: BTreeSet::new(), prefer: None }
     }
 
     /// Whether both mean the same. A service carries no provenance, so this is equality; the name is here so that

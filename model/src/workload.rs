@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{InstanceId, InvalidName, Network, PortName, RegistryId, ServiceKey};
+use crate::name::{InstanceId, InvalidName, Network, NodeName, PortName, RegistryId, ServiceKey};
 use crate::service::{NetworkAddress, Protocol};
 use crate::spiffe::SpiffeId;
 
@@ -178,6 +178,9 @@ pub struct Workload {
     pub captured: bool,
     /// Where it runs.
     pub locality: Locality,
+    /// The machine that it runs on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     /// Its share of new requests, relative to the service's others; 0 takes none.
     pub weight: u32,
     /// Health as its registry knows it.
@@ -209,6 +212,7 @@ impl Workload {
             tunnel,
             captured,
             locality,
+            node,
             weight,
             health,
             labels,
@@ -222,6 +226,7 @@ impl Workload {
             && *tunnel == other.tunnel
             && *captured == other.captured
             && *locality == other.locality
+            && *node == other.node
             && *weight == other.weight
             && *health == other.health
             && *labels == other.labels

@@ -105,6 +105,7 @@ impl Truth {
             tunnel: Tunnel::Port(15006),
             captured: false,
             locality: Default::default(),
+            node: None,
             weight,
             health: health[rng.below(health.len())],
             labels: BTreeMap::new(),
@@ -137,6 +138,7 @@ impl Truth {
             ports: Vec::new(),
             labels: BTreeMap::new(),
             addresses: Default::default(),
+            prefer: None,
         };
         self.entries.insert(EntryKey::Service(key.clone()), Entry::Service(service));
         format!("{key} is declared")

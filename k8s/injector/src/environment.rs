@@ -27,6 +27,9 @@ pub(crate) fn variables(
     let mut variables = vec![
         json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
         json!({"name": "WEFT_PROXY_WORKLOAD__NAME", "value": "\"$(POD_NAME)\""}),
+        // By these it learns its zone and node, which no pod can know of itself.
+        json!({"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}),
+        json!({"name": "WEFT_PROXY_LOCALITY__ADDRESSES", "value": "\"$(POD_IPS)\""}),
     ];
     let mut set =
         |name: &str, value: String| variables.push(json!({"name": name, "value": value.replace('$', "$$")}));
@@ -57,12 +60,13 @@ pub(crate) fn variables(
     if !probes.is_empty() {
         set(PROBES, probe_list(probes));
     }
+    // Also without capture: the own addresses are valid in it.
+    if options.network != Network::default_network() {
+        set("WEFT_PROXY_CAPTURE__NETWORK", quoted(options.network.as_str()));
+    }
     if options.capture {
         set("WEFT_PROXY_CAPTURE__OUTBOUND", both_families("127.0.0.1", "[::1]", port::OUTBOUND));
         set("WEFT_PROXY_CAPTURE__INBOUND", both_families("0.0.0.0", "[::]", port::INBOUND));
-        if options.network != Network::default_network() {
-            set("WEFT_PROXY_CAPTURE__NETWORK", quoted(options.network.as_str()));
-        }
         set("WEFT_PROXY_CAPTURE__UNKNOWN", quoted(options.unknown.as_str()));
         set("WEFT_PROXY_CAPTURE__PLAINTEXT", quoted(options.inbound_plaintext.as_str()));
     } else if let Some(inbound) = inbound(pod, options) {

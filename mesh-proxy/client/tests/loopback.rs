@@ -162,6 +162,7 @@ impl Mesh {
             tunnel: Tunnel::None,
             captured: false,
             locality: Default::default(),
+            node: None,
             weight,
             health: Health::Healthy,
             labels: BTreeMap::new(),

@@ -34,6 +34,7 @@ pub(super) fn dump(admin: &Admin, now: SystemTime) -> Value {
         "control": *admin.mesh.borrow(),
         "on_demand": admin.shared.demand.on_demand(),
         "revision": config.revision,
+        "place": {"locality": config.place.locality, "node": config.place.node},
         "services": services,
         "addresses": addresses(&config),
     })
@@ -72,7 +73,7 @@ fn addresses(config: &ProxyConfig) -> BTreeMap<String, Value> {
 fn describe(service: &ServiceConfig) -> Value {
     let endpoints: Vec<Value> =
         service.endpoints.iter().map(|endpoint| describe_endpoint(endpoint)).collect();
-    json!({"service": service.key, "exists": true, "ports": service.ports, "endpoints": endpoints})
+    json!({"service": service.key, "exists": true, "ports": service.ports, "prefer": service.prefer, "endpoints": endpoints})
 }
 
 fn describe_endpoint(endpoint: &Endpoint) -> Value {
@@ -90,6 +91,7 @@ fn describe_endpoint(endpoint: &Endpoint) -> Value {
         "weight": endpoint.weight,
         "health": endpoint.health,
         "locality": endpoint.locality,
+        "node": endpoint.node,
         "app": &*endpoint.app,
         "version": &*endpoint.version,
     })

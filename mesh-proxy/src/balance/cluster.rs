@@ -12,14 +12,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_model::{Health, InstanceId, Locality, NetworkAddress, Protocol, ServiceKey};
+use weft_model::{Health, InstanceId, NetworkAddress, Prefer, Protocol, ServiceKey};
 
 use crate::balance::budget::{BudgetPolicy, RetryBudget};
+use crate::balance::near;
 use crate::balance::outlier::OutlierPolicy;
 use crate::balance::target::{Memory, Target, Unusable, Via};
 use crate::balance::tiers::Tier;
 use crate::config::{Endpoint, EndpointPort, ServiceConfig};
 use crate::http::failure::Failure;
+use crate::place::Place;
 use crate::record::{Destination, ResponseFlag};
 use crate::route::{self, ChosenPort};
 use crate::settings::PortRef;
@@ -55,8 +57,8 @@ pub(crate) struct Policy {
     pub(crate) budget: BudgetPolicy,
     /// Attempts beyond the first.
     pub(crate) retries: u32,
-    /// Where this proxy runs, if near endpoints are preferred.
-    pub(crate) near: Option<Locality>,
+    /// Near endpoints are preferred where the service says nothing of it.
+    pub(crate) near: bool,
 }
 
 /// The state of one worker for one [`Wanted`].
@@ -76,6 +78,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct View {
     config: Option<Arc<ServiceConfig>>,
+    place: Arc<Place>,
     expected: Protocol,
     /// The service has the wanted port.
     has_port: bool,
@@ -122,12 +125,20 @@ impl Cluster {
     }
 
     /// Follows the configuration: call it with what is current before every use. Costs one comparison when nothing changed.
-    pub(crate) fn follow(&self, service: &Arc<ServiceConfig>, revision: u64, now: Instant) {
+    pub(crate) fn follow(
+        &self,
+        service: &Arc<ServiceConfig>,
+        place: &Arc<Place>,
+        revision: u64,
+        now: Instant,
+    ) {
         self.used.set(now);
         self.followed.set(Some((revision, now)));
         let mut view = self.view.borrow_mut();
-        if !view.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, service)) {
-            *view = View::build(&self.wanted, &self.policy, service, std::mem::take(&mut view.targets));
+        let is_same = view.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, service));
+        if !is_same || !Arc::ptr_eq(&view.place, place) {
+            let old = std::mem::take(&mut view.targets);
+            *view = View::build(&self.wanted, &self.policy, service, place, old);
         }
     }
 
@@ -222,6 +233,7 @@ impl Cluster {
         let endpoints = view.config.as_ref().map_or(&[][..], |config| &config.endpoints);
         let count = |reason: Unusable| view.unusable.iter().filter(|other| **other == reason).count();
         let with = |health: Health| endpoints.iter().filter(|endpoint| endpoint.health == health).count();
+        let elsewhere = count(Unusable::OtherNode);
         let mut reasons = String::new();
         for (number, words) in [
             (
@@ -230,6 +242,7 @@ impl Cluster {
             ),
             (count(Unusable::NoIdentity), "without an identity"),
             (count(Unusable::NoPort), "without this port"),
+            (elsewhere, elsewhere_words(view)),
             (with(Health::Draining), "draining"),
             (endpoints.iter().filter(|endpoint| endpoint.weight == 0).count(), "with weight 0"),
         ] {
@@ -238,7 +251,11 @@ impl Cluster {
             }
         }
         let anonymous = !view.unusable.is_empty() && count(Unusable::NoIdentity) == endpoints.len();
-        let flag = if anonymous { ResponseFlag::UpstreamIdentity } else { ResponseFlag::NoHealthyUpstream };
+        let flag = match anonymous {
+            true => ResponseFlag::UpstreamIdentity,
+            false if elsewhere > 0 => ResponseFlag::NoLocalEndpoint,
+            false => ResponseFlag::NoHealthyUpstream,
+        };
         let detail = format!(
             "service {} has {} endpoints, none to use{reasons}",
             self.wanted.service,
@@ -252,6 +269,7 @@ impl View {
     fn empty() -> Self {
         Self {
             config: None,
+            place: Arc::default(),
             expected: Protocol::Detect,
             has_port: true,
             targets: Vec::new(),
@@ -261,11 +279,22 @@ impl View {
         }
     }
 
-    fn build(wanted: &Wanted, policy: &Policy, service: &Arc<ServiceConfig>, old: Vec<Rc<Target>>) -> Self {
+    fn build(
+        wanted: &Wanted,
+        policy: &Policy,
+        service: &Arc<ServiceConfig>,
+        place: &Arc<Place>,
+        old: Vec<Rc<Target>>,
+    ) -> Self {
         let unregistered = wanted.unregistered(service);
         let chosen = route::choose_port(service, wanted.port.as_ref())
             .or_else(|| unregistered.is_some().then(|| ChosenPort::unregistered(wanted.port.clone())));
-        let mut view = Self { config: Some(service.clone()), has_port: chosen.is_some(), ..Self::empty() };
+        let mut view = Self {
+            config: Some(service.clone()),
+            place: place.clone(),
+            has_port: chosen.is_some(),
+            ..Self::empty()
+        };
         let Some(chosen) = chosen else { return view };
         view.expected = route::expected_protocol(wanted.protocol, service, &chosen);
         let mut memories: HashMap<(InstanceId, Vec<IpAddr>, u16), Rc<Memory>> = old
@@ -276,31 +305,29 @@ impl View {
             })
             .collect();
         for endpoint in &service.endpoints {
+            if !near::is_allowed(service.prefer, place, endpoint) {
+                view.unusable.push(Unusable::OtherNode);
+                continue;
+            }
             match target(wanted, service, endpoint, &chosen, |key| memories.remove(&key).unwrap_or_default())
             {
                 Ok(target) => view.targets.push(Rc::new(target)),
                 Err(reason) => view.unusable.push(reason),
             }
         }
-        view.sort(policy);
+        view.sort(service.prefer, policy.near);
         view
     }
 
-    fn sort(&mut self, policy: &Policy) {
+    fn sort(&mut self, prefer: Option<Prefer>, by_setting: bool) {
         let weighted = |pass: &dyn Fn(&Endpoint) -> bool| {
             let all = self.targets.iter().enumerate().filter(|(_, target)| pass(&target.endpoint));
             Tier::new(all.map(|(index, target)| (index, target.endpoint.weight)))
         };
         let ready = |endpoint: &Endpoint| endpoint.health.takes_new_work();
-        let tiers: Vec<Tier> = match &policy.near {
-            None => vec![weighted(&ready)],
-            Some(own) => (0..=3u8)
-                .rev()
-                .map(|levels| {
-                    weighted(&|endpoint| ready(endpoint) && endpoint.locality.shared_levels(own) == levels)
-                })
-                .collect(),
-        };
+        let level = |endpoint: &Endpoint| near::level(prefer, by_setting, &self.place, endpoint);
+        let tier = |wanted: u8| weighted(&|endpoint| ready(endpoint) && level(endpoint) == wanted);
+        let tiers: Vec<Tier> = (0..=near::NEAREST).rev().map(tier).collect();
         let panic = weighted(&|endpoint| endpoint.health == Health::Unhealthy);
         self.tiers = tiers.into_iter().filter(|tier| !tier.members().is_empty()).collect();
         self.panic = panic;
@@ -351,6 +378,13 @@ fn target(
         endpoint: endpoint.clone(),
         pool: OnceCell::new(),
     })
+}
+
+fn elsewhere_words(view: &View) -> &'static str {
+    match view.place.node {
+        Some(_) => "on other nodes than this proxy's, and its callers may not leave their node",
+        None => "on some node, and its callers may not leave theirs: this proxy's own is not known",
+    }
 }
 
 /// How long a service is not looked up again while the revision stays: the look-up is also what notes that it is used.

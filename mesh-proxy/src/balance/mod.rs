@@ -7,6 +7,7 @@
 pub(crate) mod budget;
 pub(crate) mod cluster;
 pub(crate) mod ewma;
+mod near;
 pub(crate) mod outlier;
 pub(crate) mod target;
 pub(crate) mod tiers;

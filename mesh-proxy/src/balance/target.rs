@@ -36,6 +36,8 @@ pub(crate) enum Unusable {
     OutsideTheMesh,
     /// It has no such port.
     NoPort,
+    /// Its service is for callers of the same node, and this proxy is none.
+    OtherNode,
 }
 
 /// A place to send requests to.

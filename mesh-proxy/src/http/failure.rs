@@ -62,6 +62,7 @@ impl Failure {
             | ResponseFlag::UpstreamRemoteReset
             | ResponseFlag::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
             ResponseFlag::NoHealthyUpstream
+            | ResponseFlag::NoLocalEndpoint
             | ResponseFlag::UpstreamConnectionFailure
             | ResponseFlag::RetryLimitExceeded
             | ResponseFlag::UpstreamOverflow

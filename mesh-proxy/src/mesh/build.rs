@@ -87,6 +87,7 @@ fn itself(workloads: &[Arc<Workload>], ip: IpAddr) -> ServiceConfig {
         key: key.unwrap_or_else(ServiceKey::unnamed),
         ports: Vec::new(),
         endpoints: workloads.iter().map(endpoint).collect(),
+        prefer: None,
     }
 }
 
@@ -118,7 +119,12 @@ fn build(service: &Service, workloads: &Members, before: Option<&ServiceConfig>)
             _ => Arc::new(endpoint),
         })
         .collect();
-    ServiceConfig { key: service.key.clone(), ports: service.ports.clone(), endpoints }
+    ServiceConfig {
+        key: service.key.clone(),
+        ports: service.ports.clone(),
+        endpoints,
+        prefer: service.prefer,
+    }
 }
 
 /// The workload as a member of `service`; `None` where it is no member or has no address.
@@ -147,6 +153,7 @@ fn described(workload: &Workload, ports: Vec<EndpointPort>) -> Endpoint {
         weight: workload.weight,
         health: workload.health,
         locality: workload.locality.clone(),
+        node: workload.node.clone(),
         app: label("app"),
         version: label("version"),
     }
@@ -165,7 +172,13 @@ mod tests {
     }
 
     fn service(name: &str) -> Service {
-        Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() }
+        Service {
+            key: key(name),
+            ports: Vec::new(),
+            labels: BTreeMap::new(),
+            addresses: Default::default(),
+            prefer: None,
+        }
     }
 
     fn workload(name: &str, service: &str, health: Health) -> Arc<Workload> {
@@ -180,6 +193,7 @@ mod tests {
             tunnel: Tunnel::Port(15008),
             captured: false,
             locality: Locality::default(),
+            node: None,
             weight: 100,
             health,
             labels: BTreeMap::from([("version".to_owned(), "v1".to_owned())]),

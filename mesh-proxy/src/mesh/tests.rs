@@ -42,8 +42,13 @@ fn key(name: &str) -> ServiceKey {
 }
 
 fn present(name: &str) -> Event {
-    let service =
-        Service { key: key(name), ports: Vec::new(), labels: BTreeMap::new(), addresses: Default::default() };
+    let service = Service {
+        key: key(name),
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+        prefer: None,
+    };
     Event::Update(Update::ServicePresent { service: Arc::new(service), workloads: Members::new() })
 }
 
@@ -129,6 +134,7 @@ async fn subscriptions_follow_what_is_wanted() {
         revision: 1,
         services: imbl::HashMap::unit(key("restored"), KnownService::Absent),
         addresses: imbl::HashMap::unit(address("10.0.0.9"), KnownAddress::Free),
+        place: Default::default(),
     });
     let held = [present("restored"), owned("10.0.0.9")].map(|event| match event {
         Event::Update(update) => update,
@@ -171,7 +177,12 @@ async fn what_nobody_wants_any_more_is_forgotten_also_where_the_client_does_not_
     let fixture = fixture();
     fixture.take(present("api"));
     let services = fixture.shared.config.load().services.update(key("absent"), KnownService::Absent);
-    fixture.shared.config.publish(ProxyConfig { revision: 5, services, ..ProxyConfig::default() });
+    fixture.shared.config.publish(ProxyConfig {
+        place: Default::default(),
+        revision: 5,
+        services,
+        ..ProxyConfig::default()
+    });
     let (commands, mut receiver) = mpsc::channel(8);
     tokio::select! {
         () = subscribe::keep(&fixture.shared, Subscribed::default(), commands, &fixture.changed) => panic!("it ended"),
@@ -191,4 +202,29 @@ fn whose_an_address_is_is_known_while_somebody_wants_to_know() {
     assert!(matches!(known(), Some(KnownAddress::Owned(Owner::Service(api))) if api == key("api")));
     fixture.take(Event::Update(Update::AddressFree(address("10.0.0.1"))));
     assert!(matches!(known(), Some(KnownAddress::Free)));
+}
+
+#[test]
+fn the_own_workload_says_where_this_proxy_is_and_the_disk_remembers_it_by_its_address() {
+    let text = "locality.addresses = '10.0.0.7'";
+    let fixture = Fixture { shared: Shared::for_tests(text), ..fixture() };
+    assert!(fixture.shared.addresses.wants(&address("10.0.0.7")), "it is asked for from the start");
+    let mut own: weft_model::Workload = serde_json::from_value(serde_json::json!({
+        "id": "pod/own", "services": {}, "addresses": ["10.0.0.7"], "network": "default", "identity": null,
+        "tunnel": {"port": 15008}, "locality": "eu/a", "node": "kubernetes/prod/n1", "weight": 100,
+        "health": "healthy", "labels": {}, "provenance": [],
+    }))
+    .unwrap();
+    let take = |own: &weft_model::Workload| {
+        let owner = AddressOwner::Workloads(vec![Arc::new(own.clone())]);
+        let owned = Address { address: address("10.0.0.7"), owner };
+        fixture.take(Event::Update(Update::AddressOwned(Arc::new(owned))));
+        fixture.shared.config.load().place.clone()
+    };
+    let place = take(&own);
+    assert_eq!((place.locality.to_string(), place.node.clone()), ("eu/a".to_owned(), own.node.clone()));
+    own.health = weft_model::Health::Draining;
+    assert!(Arc::ptr_eq(&take(&own), &place), "no balancer starts over for that");
+    fixture.take(Event::Update(Update::AddressFree(address("10.0.0.7"))));
+    assert_eq!(fixture.shared.config.load().place, place);
 }

@@ -3,10 +3,11 @@
 //! Durations are written with a unit: `500ms`, `1s`, `5m`. All of these apply to every service alike; routes with
 //! values of their own are the mesh's configuration, not settings.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
-use weft_model::Locality;
+use serde::{Deserialize, Deserializer, de};
+use weft_model::{Locality, NodeName};
 use weft_process::settings::{duration, optional_duration, optional_size};
 
 /// `[timeouts]`.
@@ -72,8 +73,25 @@ pub(crate) struct LocalitySettings {
     /// Where this proxy runs: `region/zone/subzone`.
     #[serde(rename = "self")]
     pub(crate) own: Locality,
+    /// The node that this proxy runs on, as the registry names it: `kubernetes/prod/worker-1`.
+    pub(crate) node: Option<NodeName>,
+    /// The addresses of this proxy's own workload, with commas between them. What is not set here is what the mesh says of
+    /// the workload that has them.
+    #[serde(deserialize_with = "addresses")]
+    pub(crate) addresses: Vec<IpAddr>,
     /// Whether the nearest endpoints that take work get all of it.
     pub(crate) prefer: bool,
+}
+
+/// Addresses in one text, as Kubernetes gives a pod its own.
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let read = |one: &str| {
+        let wrong =
+            || de::Error::custom(format!("{one:?} is no IP address; expected some with commas between"));
+        one.trim().parse::<IpAddr>().map_err(|_| wrong())
+    };
+    text.split(',').filter(|one| !one.trim().is_empty()).map(read).collect()
 }
 
 /// `[drain]`.

@@ -60,8 +60,8 @@ impl Settings {
         check(self.metrics.max_series == 0, "metrics.max_series: expected at least 1");
         check(self.drain.grace > self.drain.deadline, "drain.grace is longer than drain.deadline");
         check(
-            self.locality.prefer && self.locality.own.is_unknown(),
-            "locality.prefer needs locality.self, as in \"eu-1/a\"",
+            self.locality.prefer && self.locality.own.is_unknown() && self.locality.addresses.is_empty(),
+            "locality.prefer needs locality.self, as in \"eu-1/a\", or locality.addresses",
         );
         for pin in &self.control.root_sha256 {
             check(

@@ -160,6 +160,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("outlier.base_ejection", "10s", "first ejection; the n-th is n times as long"),
     setting("outlier.max_ejected_percent", "50", "share of a service's endpoints that may be ejected"),
     setting("locality.self", "empty", "where this proxy runs: region/zone/subzone"),
+    setting("locality.node", "none", "the node that this proxy runs on, as the registry names it"),
+    setting(
+        "locality.addresses",
+        "empty",
+        "the own workload's, with commas: what is not set here is what the mesh says of it",
+    ),
     setting("locality.prefer", "false", "nearest endpoints get all that they can take"),
     setting("drain.grace", "500ms", "new connections are still taken for so long after SIGTERM"),
     setting("drain.deadline", "30s", "what is not finished then is cut"),

@@ -3,6 +3,7 @@
 
 mod cost;
 mod mappings;
+mod prefer;
 mod properties;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ fn workload(name: &str, services: &[&str]) -> Workload {
         tunnel: Tunnel::Port(15008),
         captured: false,
         locality: crate::Locality::default(),
+        node: None,
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,
         labels: BTreeMap::new(),
@@ -54,7 +56,13 @@ fn service(name: &str, ports: &[(&str, u16)]) -> Service {
         number: *number,
         protocol: Protocol::Http1,
     });
-    Service { key: key(name), ports: ports.collect(), labels: BTreeMap::new(), addresses: Default::default() }
+    Service {
+        key: key(name),
+        ports: ports.collect(),
+        labels: BTreeMap::new(),
+        addresses: Default::default(),
+        prefer: None,
+    }
 }
 
 fn upsert(workloads: impl IntoIterator<Item = Workload>) -> RegistryEvent {

@@ -126,6 +126,15 @@ pub const KEYS: &[KeyDoc] = &[
         read: |metadata, _, value| set(&mut metadata.locality, locality(value)),
     },
     KeyDoc {
+        key: "node",
+        value: "names with / between them",
+        default: "what the platform knows, else unknown",
+        meaning: "The machine that the workload runs on, for services that prefer or demand the caller's own; compared whole.",
+        example: "dc1/host-7",
+        part: KeyPart::Endpoint,
+        read: |metadata, _, value| set(&mut metadata.node, parse(value, "names with / between them")),
+    },
+    KeyDoc {
         key: "network",
         value: "a network name",
         default: "default",

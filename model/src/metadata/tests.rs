@@ -60,6 +60,7 @@ fn every_value_ends_where_its_getter_finds_it() {
         ("namespace", "pay"),
         ("weight", "0"),
         ("locality", "eu/a"),
+        ("node", "dc/host-1"),
         ("network", "west"),
         ("version", "v2"),
         ("app", "checkout"),
@@ -76,6 +77,7 @@ fn every_value_ends_where_its_getter_finds_it() {
     assert_eq!(metadata.namespace().as_str(), "pay");
     assert_eq!(metadata.weight(), Some(0));
     assert_eq!(metadata.locality().unwrap().to_string(), "eu/a");
+    assert_eq!(metadata.node().unwrap().as_str(), "dc/host-1");
     assert_eq!(metadata.network().unwrap().as_str(), "west");
     assert_eq!(metadata.labels().collect::<Vec<_>>(), [("app", "checkout"), ("version", "v2")]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use weft_model::{Service, ServiceKey};
+use weft_model::{Prefer, Service, ServiceKey};
 
 use super::field::{InvalidField, InvalidResource, labels, message, parse, same_name, write_labels};
 use super::port::{service_ports, write_service_ports};
@@ -16,6 +16,13 @@ impl From<&Service> for wire::Service {
             name: service.key.name.as_str().to_owned(),
             ports: write_service_ports(&service.ports),
             labels: write_labels(&service.labels),
+            prefer: match service.prefer {
+                None => wire::Prefer::Unsaid,
+                Some(Prefer::Zone) => wire::Prefer::Zone,
+                Some(Prefer::Node) => wire::Prefer::Node,
+                Some(Prefer::NodeOnly) => wire::Prefer::NodeOnly,
+            }
+            .into(),
         }
     }
 }
@@ -42,5 +49,18 @@ fn read(name: &str, wire: wire::Service) -> Result<Service, InvalidField> {
         }
     }
     // Virtual addresses are resources of their own.
-    Ok(Service { key, ports, labels: labels(wire.labels)?, addresses: BTreeSet::new() })
+    let prefer = prefer(wire.prefer)?;
+    Ok(Service { key, ports, labels: labels(wire.labels)?, addresses: BTreeSet::new(), prefer })
+}
+
+fn prefer(value: i32) -> Result<Option<Prefer>, InvalidField> {
+    Ok(match wire::Prefer::try_from(value) {
+        Ok(wire::Prefer::Unsaid) => None,
+        Ok(wire::Prefer::Zone) => Some(Prefer::Zone),
+        Ok(wire::Prefer::Node) => Some(Prefer::Node),
+        Ok(wire::Prefer::NodeOnly) => Some(Prefer::NodeOnly),
+        Err(_) => {
+            return Err(InvalidField::new("prefer", format!("value {value} is not known to this version")));
+        }
+    })
 }

@@ -35,6 +35,7 @@ fn a_workload() -> Workload {
         tunnel: Tunnel::Port(15008),
         captured: false,
         locality: "eu/eu-1/rack-2".parse().unwrap(),
+        node: Some("kubernetes/prod/worker-1".parse().unwrap()),
         weight: 100,
         health: Health::Healthy,
         labels: ["app", "version", "team"].map(|key| (key.to_owned(), format!("{key}-1"))).into(),
@@ -160,6 +161,7 @@ fn a_service() -> Service {
         ports: vec![port(None, 0), port(Some("grpc"), 80)],
         labels: [("team".to_owned(), "a".to_owned())].into(),
         addresses: Default::default(),
+        prefer: Some(weft_model::Prefer::Node),
     }
 }
 
@@ -192,6 +194,7 @@ fn arbitrary_workload() -> impl Strategy<Value = Workload> {
             tunnel: if tunnel == 0 { Tunnel::None } else { Tunnel::Port(tunnel) },
             captured: tunnel % 2 == 1,
             locality: Default::default(),
+            node: None,
             weight,
             health: [Health::Unknown, Health::Healthy, Health::Draining, Health::Unhealthy]
                 [usize::from(health)],

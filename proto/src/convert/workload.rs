@@ -43,6 +43,7 @@ impl From<&Workload> for wire::Workload {
             },
             captured: workload.captured,
             locality: workload.locality.to_string(),
+            node: workload.node.as_ref().map_or_else(String::new, |node| node.as_str().to_owned()),
             weight: workload.weight,
             health: write_health(workload.health).into(),
             labels: write_labels(
@@ -83,6 +84,10 @@ pub(super) fn read_workload(name: &str, wire: wire::Workload) -> Result<Workload
         tunnel,
         captured: wire.captured,
         locality: parse("locality", &wire.locality)?,
+        node: match wire.node.as_str() {
+            "" => None,
+            node => Some(parse("node", node)?),
+        },
         weight: wire.weight,
         health: health(wire.health)?,
         labels: labels(wire.labels)?,

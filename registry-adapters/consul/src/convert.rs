@@ -110,6 +110,7 @@ fn workload(
         tunnel: metadata.tunnel().unwrap_or(Tunnel::None),
         captured: metadata.proxy().redirected,
         locality: metadata.locality().cloned().unwrap_or_else(|| datacenter_as_region(entry)),
+        node: metadata.node().cloned(),
         weight,
         health,
         labels: labels(entry, &metadata),

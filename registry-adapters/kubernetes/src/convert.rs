@@ -6,6 +6,7 @@
 mod pod;
 mod service;
 mod slice;
+mod traffic;
 
 use weft_model::{KeySyntax, Metadata, Namespace, Network, PortName, Protocol, RegistryId, TrustDomain};
 use weft_registry::{Problem, Severity};

@@ -10,6 +10,8 @@
 //! |---|---|
 //! | Service | a service with its TCP ports and its cluster IPs; a headless one has no address |
 //! | port of a Service | its protocol is the annotation's, else `appProtocol`, else the start of its name (`grpc-admin`), else found out |
+//! | `internalTrafficPolicy: Local`; topology mode `Auto`; `trafficDistribution` | its callers keep to their node; prefer their zone; prefer as it says. In this order; unknown words have no effect and are warnings |
+//! | IP of a load balancer, not of `ipMode: Proxy` | an address of the service; one of several Services is none's, with a warning on each. Host names are nobody's address |
 //! | Service of type ExternalName | left out, and its slices are not used; a warning |
 //! | Service `default/kubernetes` | left out: each cluster has its own |
 //! | Service with two ports of one number or name | the first counts; a warning. UDP and SCTP ports are not the mesh's |
@@ -30,6 +32,7 @@
 //! | pod with a wrong annotation | its last good state stays; none where there never was one; an error |
 //! | unknown annotation of ours, or one that means nothing on that kind of object | no effect; a warning |
 //! | node with `topology.kubernetes.io/region` and `zone` | the place of its pods; without a region it is unknown |
+//! | node of a pod or another endpoint | `kubernetes/REGISTRY/NODE`, for services that prefer or demand their callers' own |
 //! | namespaces | `kube-system`, `kube-public` and `kube-node-lease` are left out unless the settings say otherwise |
 //!
 //! What the server leads to:
@@ -45,8 +48,14 @@
 //! | gives a request no answer, or errors for longer than twice `answer_timeout` | everything is read anew: its data may have been lost or restored |
 //! | does not stream lists | they are read in pages |
 //!
-//! Not read: the traffic policies and zone hints of Services and slices, load balancers' and nodes' ports and addresses,
-//! host names of a StatefulSet's pods.
+//! Not read, and why:
+//!
+//! | Field | Why |
+//! |---|---|
+//! | `hints.forZones`, `hints.forNodes` of slices | each proxy knows zones and nodes of all instances and its own, and so finds the same; and hints say nothing of instances elsewhere |
+//! | `externalTrafficPolicy`, node ports, `sessionAffinity` | they are for what comes in by nodes and balancers, which is kube-proxy's |
+//! | `externalIPs` | whoever may write a Service could take over any address, also for other clusters (CVE-2020-8554) |
+//! | host names of a StatefulSet's pods | each is called by its address |
 
 mod api;
 pub mod attest;

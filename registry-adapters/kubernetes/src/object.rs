@@ -159,9 +159,20 @@ pub(crate) struct Service {
     pub(crate) external_name: Option<Box<str>>,
     /// Without `None`, which is what a headless service has.
     pub(crate) cluster_ips: Vec<Box<str>>,
+    /// Those of its load balancer at which it stands for the service itself.
+    pub(crate) balancer_ips: Vec<Box<str>>,
     pub(crate) ports: Vec<Port>,
+    pub(crate) traffic: Traffic,
     /// Ours only.
     pub(crate) annotations: Picked,
+}
+
+/// Which endpoints callers are to use, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Traffic {
+    pub(crate) distribution: Option<Box<str>>,
+    pub(crate) internal_policy: Option<Box<str>>,
+    pub(crate) topology_mode_auto: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! pod's own object says who it is. A pod that a slice names and that is not there (yet, or any more) is no instance: it
 //! would be one without identity or proxy. Errors remove nothing.
 
+mod balancers;
 mod changes;
 mod pods;
 mod slices;
@@ -21,6 +22,7 @@ use crate::convert::{Context, Declared};
 use crate::error::KubernetesError;
 use crate::object::{Object, ObjectKey, Source};
 use crate::settings::NamespaceSettings;
+use balancers::Balancers;
 use changes::Named;
 use pods::Pods;
 use slices::Slices;
@@ -36,6 +38,7 @@ pub(crate) struct View {
     /// The namespaces that the selector selects, where there is one.
     selected: Option<HashSet<Box<str>>>,
     services: HashMap<ObjectKey, Declared>,
+    balancers: Balancers,
     slices: Slices,
     pods: Pods,
     nodes: HashMap<Box<str>, Locality>,
@@ -69,6 +72,7 @@ impl View {
             names,
             sources: Sources::new(sources),
             services: HashMap::new(),
+            balancers: Balancers::default(),
             slices: Slices::default(),
             pods: Pods::default(),
             nodes: HashMap::new(),
@@ -158,6 +162,7 @@ impl View {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.problems.values().flatten().cloned().collect();
         problems.extend(self.sources.problems());
+        problems.extend(self.shared_balancers());
         problems.sort();
         problems.dedup();
         problems
@@ -205,7 +210,11 @@ impl View {
         for key in services {
             let Some(named) = service_key(key) else { continue };
             let declaration = self.services.get(key).filter(|_| self.is_in_mesh(key.namespace()));
-            let declaration = declaration.and_then(|declared| declared.declaration.clone());
+            let declaration = declaration.and_then(|declared| {
+                let mut declaration = declared.declaration.clone()?;
+                declaration.addresses.extend(self.own_balancers(declared));
+                Some(declaration)
+            });
             self.told.put_service(named, declaration, &mut change);
         }
         #[cfg(test)]

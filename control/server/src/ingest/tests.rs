@@ -59,6 +59,7 @@ fn service(name: &str) -> Entry {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     })
 }
 
@@ -72,6 +73,7 @@ fn workload(name: &str, health: Health) -> Entry {
         tunnel: weft_model::Tunnel::None,
         captured: false,
         locality: weft_model::Locality::default(),
+        node: None,
         weight: 100,
         health,
         labels: BTreeMap::new(),

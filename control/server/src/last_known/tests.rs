@@ -10,6 +10,7 @@ fn service(name: &str) -> Entry {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     })
 }
 

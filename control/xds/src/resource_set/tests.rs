@@ -44,6 +44,7 @@ fn workload(id: &str, services: &[&str]) -> Workload {
         tunnel: weft_model::Tunnel::None,
         captured: false,
         locality: Default::default(),
+        node: None,
         weight: Workload::DEFAULT_WEIGHT,
         health: weft_model::Health::Healthy,
         labels: BTreeMap::new(),
@@ -129,6 +130,7 @@ fn a_declared_service_without_workloads_is_a_resource() {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     };
     world.apply(RegistryEvent::Upsert(vec![Entry::Service(service)]));
     assert!(world.set.service("default/api").is_some());

@@ -185,6 +185,7 @@ fn workload(id: &str, services: &[&str], weight: u32) -> Workload {
         tunnel: weft_model::Tunnel::Port(15008),
         captured: false,
         locality: Default::default(),
+        node: None,
         weight,
         health: weft_model::Health::Healthy,
         labels: BTreeMap::new(),

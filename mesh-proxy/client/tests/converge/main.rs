@@ -361,6 +361,7 @@ fn workload(n: usize, services: &[usize], weight: u32) -> Workload {
         tunnel: Tunnel::None,
         captured: false,
         locality: Default::default(),
+        node: None,
         weight,
         health: Health::Healthy,
         labels: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use weft_model::Tunnel;
+use weft_model::{Locality, Tunnel};
 
 use super::*;
 use crate::config::EndpointPort;
@@ -17,7 +17,7 @@ fn policy() -> Policy {
         },
         budget: BudgetPolicy { ratio: 0.2, min_per_second: 10 },
         retries: 2,
-        near: None,
+        near: false,
     }
 }
 
@@ -32,6 +32,7 @@ fn endpoint(n: u8) -> Endpoint {
         weight: 100,
         health: Health::Healthy,
         locality: Locality::default(),
+        node: None,
         app: "api".into(),
         version: "".into(),
     }
@@ -39,14 +40,32 @@ fn endpoint(n: u8) -> Endpoint {
 
 fn service(endpoints: Vec<Endpoint>) -> Arc<ServiceConfig> {
     let endpoints = endpoints.into_iter().map(Arc::new).collect();
-    Arc::new(ServiceConfig { key: "api".parse().unwrap(), ports: Vec::new(), endpoints })
+    Arc::new(ServiceConfig { key: "api".parse().unwrap(), ports: Vec::new(), endpoints, prefer: None })
 }
 
 fn cluster(policy: Policy, endpoints: Vec<Endpoint>, now: Instant) -> Cluster {
     let wanted =
         Wanted { service: "api".parse().unwrap(), at: None, port: None, protocol: None, plaintext: false };
     let cluster = Cluster::new(wanted, Rc::new(policy), now);
-    cluster.follow(&service(endpoints), 1, now);
+    cluster.follow(&service(endpoints), &Arc::default(), 1, now);
+    cluster
+}
+
+fn place(locality: &str, node: Option<&str>) -> Place {
+    Place { locality: locality.parse().unwrap(), node: node.map(|node| node.parse().unwrap()) }
+}
+
+/// A cluster as a proxy of this place has it.
+fn placed(
+    prefer: Option<Prefer>,
+    own: Place,
+    policy: Policy,
+    endpoints: Vec<Endpoint>,
+    now: Instant,
+) -> Cluster {
+    let cluster = cluster(policy, Vec::new(), now);
+    let service = ServiceConfig { prefer, ..ServiceConfig::clone(&service(endpoints)) };
+    cluster.follow(&Arc::new(service), &Arc::new(own), 2, now);
     cluster
 }
 
@@ -120,12 +139,11 @@ fn when_all_are_unhealthy_they_are_tried_but_never_the_draining_ones() {
 #[test]
 fn the_nearest_that_take_work_get_all_of_it_and_the_next_when_they_fail() {
     let now = Instant::now();
-    let own: Locality = "eu/a".parse().unwrap();
     let mut all: Vec<Endpoint> = (1..=3).map(endpoint).collect();
     all[0].locality = "eu/a".parse().unwrap();
     all[1].locality = "eu/b".parse().unwrap();
     all[2].locality = "us/a".parse().unwrap();
-    let cluster = cluster(Policy { near: Some(own), ..policy() }, all, now);
+    let cluster = placed(None, place("eu/a", None), Policy { near: true, ..policy() }, all, now);
     assert_eq!(picks(&cluster, 100, now).into_keys().collect::<Vec<_>>(), [1]);
     let first = cluster.pick(&[], now).unwrap();
     let second = cluster.pick(std::slice::from_ref(&first), now).unwrap();
@@ -172,12 +190,12 @@ fn a_change_of_the_service_keeps_what_was_learnt_of_its_endpoints() {
     for _ in 0..3 {
         cluster.note(&bad, Outcome::Bad, now);
     }
-    cluster.follow(&service(vec![endpoint(1), endpoint(2), endpoint(3)]), 1, now);
+    cluster.follow(&service(vec![endpoint(1), endpoint(2), endpoint(3)]), &Arc::default(), 1, now);
     assert_eq!(cluster.ejected(now), 1);
     // Another address is another machine: nothing of the old one holds.
     let mut moved = endpoint(1);
     moved.addresses = vec![IpAddr::from([10, 0, 0, 9])];
-    cluster.follow(&service(vec![moved, endpoint(2)]), 1, now);
+    cluster.follow(&service(vec![moved, endpoint(2)]), &Arc::default(), 1, now);
     assert_eq!(cluster.ejected(now), 0);
 }
 
@@ -192,7 +210,7 @@ fn an_endpoint_outside_the_mesh_needs_leave_for_plaintext() {
     assert!(failure.detail.contains("outside the mesh"), "{}", failure.detail);
 
     let lenient = Cluster::new(Wanted { plaintext: true, ..strict.wanted.clone() }, Rc::new(policy()), now);
-    lenient.follow(&service(vec![outside]), 1, now);
+    lenient.follow(&service(vec![outside]), &Arc::default(), 1, now);
     assert!(!lenient.pick(&[], now).unwrap().is_mtls());
 }
 
@@ -204,7 +222,7 @@ fn an_endpoint_with_a_proxy_but_no_identity_is_not_used_even_in_plaintext() {
     let wanted =
         Wanted { service: "api".parse().unwrap(), at: None, port: None, protocol: None, plaintext: true };
     let cluster = Cluster::new(wanted, Rc::new(policy()), now);
-    cluster.follow(&service(vec![anonymous]), 1, now);
+    cluster.follow(&service(vec![anonymous]), &Arc::default(), 1, now);
     assert_eq!(cluster.pick(&[], now).unwrap_err().flag, ResponseFlag::UpstreamIdentity);
 }
 
@@ -219,7 +237,7 @@ fn a_port_that_the_service_does_not_have_is_no_route() {
         plaintext: false,
     };
     let cluster = Cluster::new(wanted, Rc::new(policy()), now);
-    cluster.follow(&service(vec![endpoint(1)]), 1, now);
+    cluster.follow(&service(vec![endpoint(1)]), &Arc::default(), 1, now);
     let failure = cluster.pick(&[], now).unwrap_err();
     assert_eq!(failure.flag, ResponseFlag::NoRoute);
     assert!(failure.detail.contains("no port 9"), "{}", failure.detail);
@@ -233,7 +251,7 @@ fn a_service_is_looked_up_again_when_the_revision_changes_and_once_a_second() {
     assert!(cluster.current(2, now).is_none(), "the configuration has changed");
     // The look-up is what tells that an on-demand service is in use.
     assert!(cluster.current(1, now + TRUST).is_none());
-    cluster.follow(&service(vec![endpoint(1)]), 2, now + TRUST);
+    cluster.follow(&service(vec![endpoint(1)]), &Arc::default(), 2, now + TRUST);
     assert!(cluster.current(2, now + TRUST).is_some());
 }
 
@@ -254,3 +272,5 @@ async fn an_endpoint_whose_host_is_not_heard_gets_nothing_unless_there_is_no_oth
     ways[0].heard();
     assert_eq!(picks(&cluster, 100, now).get(&2), None);
 }
+
+mod prefer;

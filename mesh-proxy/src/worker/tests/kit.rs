@@ -230,7 +230,12 @@ pub(super) fn api(protocol: Protocol, endpoints: impl IntoIterator<Item = Endpoi
         endpoint.ports = vec![EndpointPort { name: None, number: 8080, protocol }];
         Arc::new(endpoint)
     });
-    ServiceConfig { key: "api".parse().unwrap(), ports: Vec::new(), endpoints: endpoints.collect() }
+    ServiceConfig {
+        key: "api".parse().unwrap(),
+        ports: Vec::new(),
+        endpoints: endpoints.collect(),
+        prefer: None,
+    }
 }
 
 /// An endpoint whose proxy is at `tunnel` and has the identity of the api.
@@ -245,6 +250,7 @@ pub(super) fn endpoint(name: &str, tunnel: SocketAddr) -> Endpoint {
         weight: 100,
         health: Health::Healthy,
         locality: Locality::default(),
+        node: None,
         app: "api".into(),
         version: "v1".into(),
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::{AddressOwner, NetworkAddress};
+use crate::{AddressOwner, NetworkAddress, Prefer};
 
 const REGISTRIES: [&str; 4] = ["kubernetes/prod", "consul/dc1", "consul/dc2", "file/local"];
 const ADDRESSES: [&str; 3] = ["10.0.0.1", "10.0.0.2", "fd00::1"];
@@ -67,6 +67,7 @@ impl Naive {
                     ports: vec![],
                     labels: BTreeMap::new(),
                     addresses: Default::default(),
+                    prefer: None,
                 };
                 view.services.entry(key.clone()).or_insert(undeclared);
             }
@@ -110,15 +111,16 @@ fn merge_workload(view: &mut View, mapping: &Mapping, registry: &RegistryId, sai
 /// Where name and number clash is a test of its own.
 fn merge_service(view: &mut View, key: ServiceKey, said: &Service) {
     let worse = view.services.remove(&key);
-    let (ports, labels, mut addresses) =
-        worse.map(|worse| (worse.ports, worse.labels, worse.addresses)).unwrap_or_default();
+    let (ports, labels, mut addresses, prefer) =
+        worse.map(|worse| (worse.ports, worse.labels, worse.addresses, worse.prefer)).unwrap_or_default();
     addresses.extend(said.addresses.iter().cloned());
     let all = ports.into_iter().chain(said.ports.iter().cloned());
     let by_name: BTreeMap<_, _> = all.map(|port| ((port.name.clone(), port.number), port)).collect();
     let mut ports: Vec<ServicePort> = by_name.into_values().collect();
     ports.sort();
     let labels = labels.into_iter().chain(said.labels.clone()).collect();
-    view.services.insert(key.clone(), Service { key, ports, labels, addresses });
+    view.services
+        .insert(key.clone(), Service { key, ports, labels, addresses, prefer: said.prefer.or(prefer) });
 }
 
 /// Whose an address is, by looking at everything.
@@ -226,6 +228,7 @@ prop_compose! {
         ports in prop::collection::btree_map(select(vec!["", "http", "admin"]), any::<bool>(), 0..3),
         label in prop::option::of((select(vec!["x", "y"]), 0..2_u8)),
         addresses in subsequence(ADDRESSES.to_vec(), 0..=2),
+        prefer in select(vec![None, Some(Prefer::Zone), Some(Prefer::NodeOnly)]),
     ) -> Service {
         let ports = ports.iter().map(|(name, tcp)| ServicePort {
             name: name.parse().ok(),
@@ -234,7 +237,7 @@ prop_compose! {
         });
         let labels = label.iter().map(|(name, value)| ((*name).to_owned(), value.to_string()));
         let addresses = addresses.into_iter().map(|ip| format!("default/{ip}").parse().unwrap()).collect();
-        Service { key: key(name), ports: ports.collect(), labels: labels.collect(), addresses }
+        Service { key: key(name), ports: ports.collect(), labels: labels.collect(), addresses, prefer }
     }
 }
 

@@ -21,6 +21,7 @@ fn workload(id: &str, service: &str) -> Workload {
         tunnel: Tunnel::None,
         captured: false,
         locality: Locality::default(),
+        node: None,
         weight: 100,
         health: Health::Healthy,
         labels: BTreeMap::new(),

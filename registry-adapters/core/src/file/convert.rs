@@ -57,12 +57,21 @@ impl<'a> Converting<'a> {
         let addresses =
             addresses.into_iter().map(|ip| NetworkAddress { network: network.clone(), ip }).collect();
         match name.value.parse::<ServiceKey>() {
-            Ok(key) => Some(Service { key, ports, labels: document.labels.unwrap_or_default(), addresses }),
+            Ok(key) => Some(Service {
+                key,
+                ports,
+                labels: document.labels.unwrap_or_default(),
+                addresses,
+                prefer: document.prefer.map(|prefer| prefer.value),
+            }),
             Err(invalid) => self.wrong(&name, "name", &invalid.to_string()),
         }
     }
 
     fn workload(&mut self, document: Document) -> Option<Workload> {
+        if let Some(prefer) = &document.prefer {
+            self.wrong::<(), _>(prefer, "prefer", "a Workload has no such field; it belongs in its Service");
+        }
         let metadata = self.metadata(&document);
         let ports = self.ports(document.ports.as_ref(), |port| WorkloadPort {
             name: port.name.clone(),
@@ -94,6 +103,7 @@ impl<'a> Converting<'a> {
             tunnel: metadata.tunnel().unwrap_or_default(),
             captured: metadata.proxy().redirected,
             locality: metadata.locality().cloned().unwrap_or_default(),
+            node: metadata.node().cloned(),
             weight: metadata.weight().unwrap_or(Workload::DEFAULT_WEIGHT),
             health: document.health.map(|health| health.value).unwrap_or_default(),
             labels,
@@ -186,7 +196,8 @@ impl<'a> Converting<'a> {
         let there: Vec<(&str, u64)> =
             own.into_iter().chain(metadata).filter_map(|(field, line)| Some((field, line?))).collect();
         for (field, line) in there {
-            let message = "a Service has no such field; known are kind, name, ports, addresses, labels";
+            let message =
+                "a Service has no such field; known are kind, name, ports, addresses, labels, prefer";
             self.problems.push(Problem::error(self.file, message).at_line(line).in_field(field));
         }
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_saphyr::Spanned;
-use weft_model::{Health, KEYS, PortName, Protocol};
+use weft_model::{Health, KEYS, PortName, Prefer, Protocol};
 
 /// What a document describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -28,6 +28,7 @@ pub(super) struct Document {
     pub(super) addresses: Option<Spanned<Vec<Address>>>,
     pub(super) health: Option<Spanned<Health>>,
     pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) prefer: Option<Spanned<Prefer>>,
     /// The keys of the model's table, with one meaning on every platform.
     pub(super) metadata: BTreeMap<String, Spanned<String>>,
 }
@@ -78,6 +79,7 @@ impl<'de> Visitor<'de> for Fields {
                 "addresses" => document.addresses = Some(map.next_value()?),
                 "health" => document.health = Some(map.next_value()?),
                 "labels" => document.labels = Some(map.next_value()?),
+                "prefer" => document.prefer = Some(map.next_value()?),
                 key if is_metadata(key) => {
                     let value = map.next_value()?;
                     document.metadata.insert(field, value);
@@ -96,7 +98,7 @@ struct Unknown;
 impl<'de> DeserializeSeed<'de> for Unknown {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
-        let own = ["kind", "name", "ports", "addresses", "health", "labels"];
+        let own = ["kind", "name", "ports", "addresses", "health", "labels", "prefer"];
         let keys = KEYS.iter().map(|doc| doc.key).filter(|key| *key != NAMED_BY_PORTS);
         let known: Vec<&str> = own.into_iter().chain(keys).collect();
         Err(D::Error::custom(format!("there is no such field; known are {}", known.join(", "))))

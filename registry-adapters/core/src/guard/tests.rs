@@ -21,6 +21,7 @@ fn workload(name: &str, services: &[&str]) -> Entry {
         tunnel: Tunnel::None,
         captured: false,
         locality: Locality::default(),
+        node: None,
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,
         labels: BTreeMap::new(),
@@ -211,6 +212,7 @@ fn services_that_vanish_together_with_their_workloads_wait_with_them() {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     };
     bench.at(1, RegistryEvent::Upsert(vec![Entry::Service(declared)]));
     bench.at(10, RegistryEvent::Reset { scope: Scope::Services(vec![service("api")]), entries: Vec::new() });

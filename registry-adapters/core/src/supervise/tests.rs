@@ -83,6 +83,7 @@ fn workload(name: &str) -> Entry {
         tunnel: Tunnel::None,
         captured: false,
         locality: Locality::default(),
+        node: None,
         weight: Workload::DEFAULT_WEIGHT,
         health: Health::Healthy,
         labels: BTreeMap::new(),

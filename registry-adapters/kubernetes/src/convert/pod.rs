@@ -92,7 +92,8 @@ pub(crate) fn pod(
     (Some((id, facts)), problems)
 }
 
-const MEANINGLESS: [(&str, &str); 4] = [
+const MEANINGLESS: [(&str, &str); 5] = [
+    ("node", "a pod's node is its own"),
     ("identity", "a pod's identity is its service account"),
     ("service", "a pod belongs to the Services that select it"),
     ("namespace", "a pod's namespace is its own"),

@@ -9,7 +9,7 @@ use weft_model::{
 };
 use weft_registry::Problem;
 
-use super::{About, Context, Written, known_protocol, object_name};
+use super::{About, Context, Written, known_protocol, object_name, traffic};
 use crate::object::{Port, Service};
 
 /// What is held of a Service.
@@ -20,6 +20,8 @@ pub(crate) struct Declared {
     pub(crate) has_members: bool,
     /// What the mesh is told; `None` while its annotations are wrong and never were right.
     pub(crate) declaration: Option<Declaration>,
+    /// The addresses of its load balancer, which others may claim as well.
+    pub(crate) balancers: BTreeSet<NetworkAddress>,
     written: Written,
 }
 
@@ -57,10 +59,14 @@ pub(crate) fn service(
     if let Some(host) = &service.external_name {
         let message = format!("it stands for {host:?} by name only, and is left out of the mesh");
         let problem = Problem::warning(object(), message).in_field("spec.externalName");
-        return (
-            Some(Declared { key, has_members: false, declaration: None, written: Written::Nothing }),
-            vec![problem],
-        );
+        let declared = Declared {
+            key,
+            has_members: false,
+            declaration: None,
+            balancers: BTreeSet::new(),
+            written: Written::Nothing,
+        };
+        return (Some(declared), vec![problem]);
     }
     let about =
         About { kind: "service", key: &service.key, namespace: &key.namespace, meaningless: &MEANINGLESS };
@@ -71,8 +77,10 @@ pub(crate) fn service(
         ports: ports(service, &written, &object(), &mut problems),
         labels: Default::default(),
         addresses: addresses(context, service, &object(), &mut problems),
+        prefer: traffic::prefer(&service.traffic, &object(), &mut problems),
     });
-    (Some(Declared { key, has_members: true, declaration, written }), problems)
+    let balancers = balancers(context, service, &object(), &mut problems);
+    (Some(Declared { key, has_members: true, declaration, balancers, written }), problems)
 }
 
 /// The ports that carry TCP, in order. Others are not the mesh's.
@@ -133,14 +141,38 @@ fn addresses(
     made
 }
 
+/// Those of the load balancer at which a caller can mean the service.
+fn balancers(
+    context: &Context,
+    service: &Service,
+    object: &str,
+    problems: &mut Vec<Problem>,
+) -> BTreeSet<NetworkAddress> {
+    let mut made = BTreeSet::new();
+    for ip in &service.balancer_ips {
+        match ip.parse::<IpAddr>() {
+            Ok(ip) if !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast()) => {
+                made.insert(NetworkAddress { network: context.network.clone(), ip });
+            }
+            _ => {
+                let message = format!("{ip:?} is no address that callers of a service have; it is left out");
+                let problem = Problem::warning(object, message);
+                problems.push(problem.in_field("status.loadBalancer.ingress"));
+            }
+        }
+    }
+    made
+}
+
 /// The API server's own service: of the same name in each cluster, and not the same service. It is left out.
 pub(crate) const OWN_API: &str = "default/kubernetes";
 
-const MEANINGLESS: [(&str, &str); 10] = [
+const MEANINGLESS: [(&str, &str); 11] = [
     ("identity", OF_PODS),
     ("tunnel", OF_PODS),
     ("weight", OF_PODS),
     ("locality", OF_PODS),
+    ("node", "a pod's node is its own"),
     ("network", "a cluster's network is in the settings of its registry"),
     ("version", OF_PODS),
     ("app", OF_PODS),

@@ -106,13 +106,14 @@ impl<'de> Deserialize<'de> for Key<'de> {
 const OURS: &str = "weft.dev/";
 
 /// What is used of other people's keys.
-const USED: [&str; 9] = [
+const USED: [&str; 10] = [
     "app",
     "app.kubernetes.io/name",
     "app.kubernetes.io/version",
     "endpointslice.kubernetes.io/managed-by",
     "k8s.io/initial-events-end",
     "kubernetes.io/service-name",
+    "service.kubernetes.io/topology-mode",
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
     "version",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use weft_model::Locality;
 
 use super::decode::Decoded;
-use super::{Endpoint, Node, Object, ObjectKey, Picked, Pod, Port, Service, Slice};
+use super::{Endpoint, Node, Object, ObjectKey, Picked, Pod, Port, Service, Slice, Traffic};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -55,6 +55,8 @@ pub(super) struct RawService {
     metadata: Metadata,
     #[serde(default)]
     spec: ServiceSpec,
+    #[serde(deserialize_with = "or_default", default)]
+    status: ServiceStatus,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,20 +71,65 @@ struct ServiceSpec {
     cluster_ips: Vec<Box<str>>,
     #[serde(deserialize_with = "or_default")]
     ports: Vec<RawPort>,
+    traffic_distribution: Option<Box<str>>,
+    internal_traffic_policy: Option<Box<str>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceStatus {
+    #[serde(deserialize_with = "or_default")]
+    load_balancer: Balancer,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Balancer {
+    #[serde(deserialize_with = "or_default")]
+    ingress: Vec<Ingress>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Ingress {
+    ip: Option<Box<str>>,
+    ip_mode: Option<Box<str>>,
+}
+
+impl Balancer {
+    /// The addresses that nodes take for the service's own: not those at which packets must pass the balancer (`Proxy`),
+    /// nor host names, which are nobody's address.
+    fn virtual_ips(self) -> Vec<Box<str>> {
+        let is_virtual = |ingress: &Ingress| ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP");
+        let ips = self.ingress.into_iter().filter(is_virtual).filter_map(|ingress| ingress.ip);
+        ips.filter(|ip| !ip.is_empty()).collect()
+    }
 }
 
 impl From<RawService> for Decoded {
-    fn from(RawService { metadata, spec }: RawService) -> Self {
+    fn from(RawService { metadata, spec, status }: RawService) -> Self {
         let mut cluster_ips = spec.cluster_ips;
         if cluster_ips.is_empty() {
             cluster_ips.extend(spec.cluster_ip);
         }
         cluster_ips.retain(|ip| !ip.is_empty() && ip.as_ref() != "None");
         let is_external = spec.kind.as_ref() == "ExternalName";
+        let balancer_ips = match spec.kind.as_ref() {
+            "LoadBalancer" => status.load_balancer.virtual_ips(),
+            _ => Vec::new(),
+        };
+        let mode = metadata.annotations.get("service.kubernetes.io/topology-mode");
+        let traffic = Traffic {
+            distribution: spec.traffic_distribution,
+            internal_policy: spec.internal_traffic_policy,
+            topology_mode_auto: matches!(mode, Some("Auto" | "auto")),
+        };
         let object = Object::Service(Service {
             key: metadata.key(),
             external_name: is_external.then(|| spec.external_name.unwrap_or_default()),
             cluster_ips,
+            balancer_ips,
+            traffic,
             ports: spec.ports.into_iter().map(Into::into).collect(),
             annotations: metadata.annotations.ours(),
         });

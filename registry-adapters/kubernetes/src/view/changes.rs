@@ -19,10 +19,12 @@ impl View {
         let before = self.services.get(&key);
         let (after, problems) = convert::service(&self.context, &service, before);
         let is_news = before != after.as_ref();
+        let others = self.balancers.change(&key, before, after.as_ref());
         self.set_problems("service", &key, problems);
         if !is_news {
             return;
         }
+        self.touched.services.extend(others);
         match after {
             Some(after) => drop(self.services.insert(key.clone(), after)),
             None => drop(self.services.remove(&key)),
@@ -121,7 +123,9 @@ impl View {
         match named {
             Named::Service(key) => {
                 self.set_problems("service", key, Vec::new());
-                if self.services.remove(key).is_some() {
+                if let Some(before) = self.services.remove(key) {
+                    let others = self.balancers.change(key, Some(&before), None);
+                    self.touched.services.extend(others);
                     self.touch_service(key);
                 }
             }

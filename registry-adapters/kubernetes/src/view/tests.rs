@@ -1,9 +1,11 @@
 //! What objects lead to, the odd ones first of all; and that a change costs what it touches.
 
+mod balancers;
 mod costs;
 mod namespaces;
 mod odd;
 mod reading;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

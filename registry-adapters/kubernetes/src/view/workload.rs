@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use weft_model::{Health, InstanceId, Locality, Provenance, ServiceKey, Tunnel, Workload, WorkloadPort};
+use weft_model::{
+    Health, InstanceId, Locality, NodeName, Provenance, ServiceKey, Tunnel, Workload, WorkloadPort,
+};
 
 use super::View;
 use crate::convert::{Declared, EndpointFacts, PodFacts, SliceFacts};
@@ -49,6 +51,7 @@ impl View {
                 Some(locality) => locality.clone(),
                 None => self.locality(pod, &listings),
             },
+            node: self.node_name(pod, &listings),
             weight: written.and_then(|written| written.weight()).unwrap_or(Workload::DEFAULT_WEIGHT),
             health: health(pod, &listings),
             labels: pod.map(labels).unwrap_or_default(),
@@ -66,11 +69,12 @@ impl View {
     }
 
     fn locality(&self, pod: Option<&PodFacts>, listings: &[Listing<'_>]) -> Locality {
-        let node = match pod {
-            Some(pod) => pod.node.as_ref(),
-            None => listings.iter().find_map(|listing| listing.endpoint.node.as_ref()),
-        };
-        node.and_then(|node| self.nodes.get(node)).cloned().unwrap_or_default()
+        node(pod, listings).and_then(|node| self.nodes.get(node)).cloned().unwrap_or_default()
+    }
+
+    fn node_name(&self, pod: Option<&PodFacts>, listings: &[Listing<'_>]) -> Option<NodeName> {
+        // A name that no server would give is no node: nothing is near there.
+        NodeName::within(&self.context.registry, node(pod, listings)?).ok()
     }
 
     fn provenance(
@@ -89,6 +93,14 @@ impl View {
         let before = self.told.workload(id).and_then(|workload| workload.provenance.first());
         let since_unix_ms = before.map_or(now_unix_ms, |from| from.since_unix_ms);
         Provenance { registry: self.context.registry.clone(), object, since_unix_ms }
+    }
+}
+
+/// The name of its node; a pod's own word counts before the slices'.
+fn node<'a>(pod: Option<&'a PodFacts>, listings: &[Listing<'a>]) -> Option<&'a str> {
+    match pod {
+        Some(pod) => pod.node.as_deref(),
+        None => listings.iter().find_map(|listing| listing.endpoint.node.as_deref()),
     }
 }
 

@@ -356,6 +356,7 @@ fn what_is_known_is_not_read_again_and_changes_nothing() {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     });
     let decoded = decode("api.yaml", before.as_bytes(), &known, &context());
     assert!(matches!(decoded.objects[0].entry, Entry::Workload(_)));

@@ -12,6 +12,7 @@ fn object(name: &str, line: u64) -> Object {
         ports: Vec::new(),
         labels: BTreeMap::new(),
         addresses: Default::default(),
+        prefer: None,
     });
     Object { entry, line, text: "".into() }
 }
