@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::catalog::holding::Holding;
 use crate::changes::{Changes, withdraws};
-use crate::entry::{Entry, EntryKey, RegistryEvent};
+use crate::entry::{Entry, EntryKey, RegistryEvent, Scope};
 use crate::mapping::Mapping;
 use crate::merge;
 use crate::name::{InstanceId, RegistryId, ServiceKey};
@@ -56,6 +56,22 @@ impl Catalog {
         if !changes.is_empty() {
             self.snapshot.revision = self.snapshot.revision.next();
         }
+        changes
+    }
+
+    /// A registry that is followed from now on. What is held of it stays.
+    pub fn admit(&mut self, registry: &RegistryId, mapping: Mapping) {
+        if let Some(holding) = self.registries.get_mut(registry) {
+            holding.set_mapping(mapping.clone());
+        }
+        self.mappings.insert(registry.clone(), mapping);
+    }
+
+    /// Takes a registry out, with all that it holds: a user's decision, and no answer of its source.
+    pub fn expel(&mut self, registry: &RegistryId) -> Changes {
+        let changes = self.apply(registry, RegistryEvent::Reset { scope: Scope::All, entries: Vec::new() });
+        self.registries.remove(registry);
+        self.mappings.remove(registry);
         changes
     }
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -183,7 +184,8 @@ impl KubernetesRefusal {
 /// Attests callers by the service account tokens of their pods.
 pub struct KubernetesAttestor {
     trust_domain: TrustDomain,
-    clusters: BTreeMap<RegistryId, Cluster>,
+    /// Clusters come and go; held only to look one up.
+    clusters: Mutex<BTreeMap<RegistryId, Arc<Cluster>>>,
 }
 
 struct Cluster {
@@ -195,9 +197,25 @@ struct Cluster {
 impl KubernetesAttestor {
     /// An attestor that issues for `trust_domain`.
     pub fn new(trust_domain: TrustDomain, clusters: BTreeMap<RegistryId, KubernetesCluster>) -> Self {
-        let cluster = |settings| Cluster { settings, places: Semaphore::new(REVIEWS_AT_ONCE) };
-        let clusters = clusters.into_iter().map(|(id, settings)| (id, cluster(settings))).collect();
-        Self { trust_domain, clusters }
+        let attestor = Self { trust_domain, clusters: Mutex::default() };
+        clusters.into_iter().for_each(|(id, settings)| attestor.accept(id, settings));
+        attestor
+    }
+
+    /// Takes tokens of this cluster from now on, and of no other under its name.
+    pub fn accept(&self, id: RegistryId, settings: KubernetesCluster) {
+        let cluster = Cluster { settings, places: Semaphore::new(REVIEWS_AT_ONCE) };
+        self.clusters().insert(id, Arc::new(cluster));
+    }
+
+    /// Takes no token of this cluster any more.
+    pub fn forget(&self, id: &RegistryId) {
+        self.clusters().remove(id);
+    }
+
+    fn clusters(&self) -> MutexGuard<'_, BTreeMap<RegistryId, Arc<Cluster>>> {
+        // Nothing is half done when a holder panics.
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who the caller is.
@@ -207,7 +225,7 @@ impl KubernetesAttestor {
     pub async fn attest(&self, registry: &str, token: &str) -> Result<SpiffeId, KubernetesRefusal> {
         let unknown = || KubernetesRefusal::UnknownRegistry(registry.chars().take(100).collect());
         let id: RegistryId = registry.parse().map_err(|_| unknown())?;
-        let cluster = self.clusters.get(&id).ok_or_else(unknown)?;
+        let cluster = self.clusters().get(&id).cloned().ok_or_else(unknown)?;
         if !has_form(token) {
             return Err(KubernetesRefusal::NotAToken);
         }
@@ -219,7 +237,7 @@ impl KubernetesAttestor {
 
 impl fmt::Debug for KubernetesAttestor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.clusters.keys()).finish()
+        f.debug_list().entries(self.clusters().keys()).finish()
     }
 }
 

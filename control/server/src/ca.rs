@@ -108,6 +108,7 @@ impl Ca {
     pub(crate) fn service(&self, attestors: Attestors, limits: LimitSettings) -> CaService {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
         let Attestors { consul, kubernetes } = attestors;
+        let kubernetes = Some(kubernetes);
         CaService::new(CaServiceParts { authority, tokens, consul, kubernetes, limits })
     }
 }
@@ -125,15 +126,15 @@ pub(crate) fn authority_settings(settings: &Settings) -> AuthoritySettings {
 /// What proves identities beside join tokens and certificates.
 pub(crate) struct Attestors {
     consul: Option<Arc<ConsulAttestor>>,
-    kubernetes: Option<Arc<KubernetesAttestor>>,
+    pub(crate) kubernetes: Arc<KubernetesAttestor>,
 }
 
 impl Attestors {
     /// Those of the registries that the settings name.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         let consul = Some(Arc::new(consul(settings)?));
-        let kubernetes = (!settings.ca.kubernetes.is_empty()).then(|| kubernetes(settings).map(Arc::new));
-        Ok(Self { consul, kubernetes: kubernetes.transpose()? })
+        // Also where the settings name none: Secrets may bring some.
+        Ok(Self { consul, kubernetes: Arc::new(kubernetes(settings)?) })
     }
 }
 

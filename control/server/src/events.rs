@@ -91,6 +91,15 @@ impl Teller {
     }
 }
 
+impl Teller {
+    /// Tells of a Secret that is to be a registry and can't be. Its uid is known: no right to read it is needed.
+    pub(crate) fn tell_of_secret(&self, namespace: &str, name: &str, uid: Option<String>, problem: &str) {
+        if let (Some(sender), Some(note)) = (&self.0, Note::of_secret(namespace, name, uid, problem)) {
+            _ = sender.try_send(note);
+        }
+    }
+}
+
 impl Cluster {
     async fn run(mut self) {
         loop {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use weft_identity::SvidSource;
 use weft_model::{Entry, Mapping, RegistryId};
@@ -31,6 +31,16 @@ pub(crate) struct Followed {
     pub(crate) supervise: SuperviseSettings,
 }
 
+/// A change of what is followed, while this runs.
+pub(crate) enum RegistryChange {
+    /// Follow it from now on, or in another way: what is held of it stays. `awaited`: what is missing may be its.
+    Follow { followed: Followed, awaited: bool },
+    /// Follow it no more: what it held goes.
+    Forget(RegistryId),
+    /// Those that there are at the start were all told.
+    AllKnown,
+}
+
 /// The one writer of publications.
 pub(crate) struct Ingest {
     ingestion: Ingestion,
@@ -42,6 +52,14 @@ pub(crate) struct Ingest {
     credentials: watch::Receiver<u64>,
     last_known: LastKnown,
     registries: Vec<Restored>,
+    following: BTreeMap<RegistryId, Following>,
+    followed: u64,
+}
+
+/// The task that follows a registry. What an earlier one still said of it does not count.
+struct Following {
+    number: u64,
+    task: AbortHandle,
 }
 
 /// A registry, and what an earlier process left of it.
@@ -58,6 +76,7 @@ impl Ingest {
         publisher: Publisher,
         identity: SvidSource,
         last_known: LastKnown,
+        awaits_more: bool,
     ) -> Self {
         let report = |required| RegistryReport { required, ..RegistryReport::default() };
         let reports: BTreeMap<_, _> =
@@ -72,18 +91,27 @@ impl Ingest {
             identity,
             last_known,
             registries,
+            following: BTreeMap::new(),
+            followed: 0,
         };
+        if awaits_more {
+            ingest.ingestion.await_more();
+        }
         ingest.publish(true);
         ingest
     }
 
     /// Follows the registries until `phase` says to stop, and then stores what is not stored yet.
-    pub(crate) async fn run(mut self, mut phase: watch::Receiver<Phase>) {
+    pub(crate) async fn run(
+        mut self,
+        mut phase: watch::Receiver<Phase>,
+        mut changes: mpsc::Receiver<RegistryChange>,
+    ) {
         // A registry that says more than this waits until the catalog has caught up: back-pressure, not memory.
         let (sender, mut said) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
-        for restored in self.registries.drain(..) {
-            tasks.spawn(follow(restored, sender.clone()));
+        for restored in std::mem::take(&mut self.registries) {
+            self.follow(restored, &mut tasks, &sender);
         }
         let mut items = Vec::new();
         loop {
@@ -91,8 +119,10 @@ impl Ingest {
             tokio::select! {
                 // `sender` is alive in this function, so the channel does not end.
                 _ = said.recv_many(&mut items, 256) => {
-                    items.drain(..).for_each(|item| self.take(item));
+                    items.drain(..).for_each(|(number, item)| self.take_from(number, item));
                 }
+                // Without anybody who could change something this branch is never taken.
+                Some(change) = changes.recv() => self.change(change, &mut tasks, &sender),
                 () = sleep_until_std(self.ingestion.due()) => {}
                 Ok(()) = self.credentials.changed() => at_once = true,
                 () = self.last_known.due() => self.last_known.write(self.ingestion.catalog()),
@@ -101,6 +131,60 @@ impl Ingest {
             self.publish(at_once);
         }
         self.last_known.finish(self.ingestion.catalog()).await;
+    }
+
+    fn follow(
+        &mut self,
+        restored: Restored,
+        tasks: &mut JoinSet<()>,
+        sender: &mpsc::Sender<(u64, Supervised)>,
+    ) {
+        let id = restored.registry.id().clone();
+        self.followed += 1;
+        let number = self.followed;
+        let task = tasks.spawn(follow(restored, number, sender.clone()));
+        if let Some(before) = self.following.insert(id, Following { number, task }) {
+            before.task.abort();
+        }
+    }
+
+    fn change(
+        &mut self,
+        change: RegistryChange,
+        tasks: &mut JoinSet<()>,
+        sender: &mpsc::Sender<(u64, Supervised)>,
+    ) {
+        // Tasks that were ended before.
+        while tasks.try_join_next().is_some() {}
+        self.reports_changed = true;
+        let now = Instant::now().into_std();
+        match change {
+            RegistryChange::Follow { followed, awaited } => {
+                let id = followed.registry.id().clone();
+                self.report(&id).required = followed.required;
+                let (source, mut restored) = restore(followed, &self.last_known);
+                self.ingestion.add(source, awaited, now);
+                restored.entries = self.ingestion.catalog().entries(&id);
+                self.follow(restored, tasks, sender);
+            }
+            RegistryChange::Forget(id) => {
+                if let Some(before) = self.following.remove(&id) {
+                    before.task.abort();
+                }
+                self.ingestion.remove(&id, now);
+                self.last_known.forget(&id);
+                self.reports.remove(&id);
+            }
+            RegistryChange::AllKnown => self.ingestion.all_known(),
+        }
+    }
+
+    /// Takes what the task of this number says, if it is the one that follows its registry now.
+    fn take_from(&mut self, number: u64, item: Supervised) {
+        let (Supervised::Event(id, _) | Supervised::Freshness(id, _)) = &item;
+        if self.following.get(id).is_some_and(|following| following.number == number) {
+            self.take(item);
+        }
     }
 
     fn take(&mut self, item: Supervised) {
@@ -172,12 +256,12 @@ fn bundles(identity: &SvidSource) -> Vec<TrustBundle> {
 }
 
 /// Hands on what one registry says, in order.
-async fn follow(restored: Restored, sender: mpsc::Sender<Supervised>) {
+async fn follow(restored: Restored, number: u64, sender: mpsc::Sender<(u64, Supervised)>) {
     let Restored { registry, supervise, entries } = restored;
     let mut said = std::pin::pin!(resume(registry, supervise, &entries));
     drop(entries);
     while let Some(item) = said.next().await {
-        if sender.send(item).await.is_err() {
+        if sender.send((number, item)).await.is_err() {
             return;
         }
     }

@@ -167,6 +167,14 @@ impl LastKnown {
         self.due.get_or_insert_with(|| Instant::now() + AFTER);
     }
 
+    /// A registry is no more: nothing of it is kept.
+    pub(crate) fn forget(&mut self, id: &RegistryId) {
+        self.behind.remove(id);
+        self.journals.remove(id);
+        // A write that is under way may bring it back; nobody reads a file whose registry is not there.
+        _ = fs::remove_file(self.path(id));
+    }
+
     fn path(&self, id: &RegistryId) -> PathBuf {
         // A registry's name has no separators, so this can't leave the directory, and '@' is in no name.
         self.directory.join(format!("{}@{}.jsonl", id.kind().as_str(), id.name()))

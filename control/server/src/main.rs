@@ -20,6 +20,7 @@ mod log;
 mod proxies;
 mod publish;
 mod readiness;
+mod registry_secrets;
 mod rotate;
 mod run;
 mod settings;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use weft_ca::transport::{self, Connections};
@@ -35,11 +35,12 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::expelled::Expelled;
 use crate::framed::{Framed, LARGEST_REQUEST};
-use crate::ingest::{Followed, Ingest};
+use crate::ingest::{Followed, Ingest, RegistryChange};
 use crate::last_known::LastKnown;
 use crate::proxies::Proxies;
 use crate::publish::{self, Readers};
 use crate::readiness::{Phase, await_registries, stopping};
+use crate::registry_secrets::RegistrySecrets;
 use crate::rotate::Rotator;
 use crate::settings::{RegistrySettings, Settings};
 use crate::stalled::Stalled;
@@ -73,8 +74,10 @@ pub(crate) async fn run(
     let (publisher, published) = publish::channel();
     let (phase, phases) = watch::channel(Phase::Starting);
     let last_known = LastKnown::new(settings.state_dir.join("registries"));
-    let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known);
+    let awaits_more = settings.registry_secrets.is_some();
+    let ingest = Ingest::new(followed, publisher, ca.identity.clone(), last_known, awaits_more);
     let events = Events::new(&settings, &published.reports);
+    let (registry_secrets, changes) = registry_secrets(&settings, &attestors, &events);
     let ads = ads(&settings, &published, phases.clone());
     let connections = Connections::new(settings.limits.connections);
     let ca_service = ca.service(attestors, settings.ca.limits);
@@ -89,7 +92,10 @@ pub(crate) async fn run(
     tasks.spawn(
         async move { keep_own_svid(authority, identity).await.context("renewing the own certificate") },
     );
-    tasks.spawn(done(ingest.run(phases.clone())));
+    tasks.spawn(done(ingest.run(phases.clone(), changes)));
+    if let Some(secrets) = registry_secrets {
+        tasks.spawn(done(secrets.run()));
+    }
     tasks.spawn(done(rotator.run()));
     if let Some(webhook) = webhook {
         let teller = events.teller(webhook.registry());
@@ -107,6 +113,29 @@ pub(crate) async fn run(
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
     outcome
+}
+
+/// What follows Secrets, where the settings want it, and what it says to ingestion.
+fn registry_secrets(
+    settings: &Settings,
+    attestors: &Attestors,
+    events: &Events,
+) -> (Option<RegistrySecrets>, mpsc::Receiver<RegistryChange>) {
+    // Each change is made before the next is read: a handful of registries.
+    let (sender, changes) = mpsc::channel(4);
+    let wanted = settings.registry_secrets.clone().and_then(|wanted| {
+        let registry = settings.registry.iter().find(|registry| registry.id == wanted.registry)?;
+        Some(RegistrySecrets {
+            cluster: registry.kubernetes.clone().unwrap_or_default(),
+            trust_domain: settings.trust_domain.clone(),
+            configured: settings.registry.iter().map(|registry| registry.id.clone()).collect(),
+            changes: sender,
+            attestor: Arc::clone(&attestors.kubernetes),
+            teller: events.teller(&wanted.registry),
+            settings: wanted,
+        })
+    });
+    (wanted, changes)
 }
 
 fn ads(settings: &Settings, published: &Readers, phase: watch::Receiver<Phase>) -> Ads {

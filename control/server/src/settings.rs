@@ -23,6 +23,7 @@ pub(crate) use load::load;
 pub(crate) use registry::RegistrySettings;
 
 use crate::ca::CaSettings;
+use crate::registry_secrets::RegistrySecretSettings;
 use crate::webhook::WebhookSettings;
 
 /// All settings.
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) admin: AdminSettings,
     /// Where services and workloads come from.
     pub(crate) registry: Vec<RegistrySettings>,
+    /// Follows clusters that Secrets describe, too. Absent: only those of the settings.
+    pub(crate) registry_secrets: Option<RegistrySecretSettings>,
     /// The certificate authority.
     pub(crate) ca: CaSettings,
     /// How much is served at once.
@@ -123,6 +126,7 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             admin: AdminSettings::default(),
             registry: Vec::new(),
+            registry_secrets: None,
             ca: CaSettings::default(),
             limits: LimitSettings::default(),
             ready: ReadySettings::default(),

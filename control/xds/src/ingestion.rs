@@ -34,6 +34,8 @@ pub struct Ingestion {
     since: Option<Instant>,
     /// Registries of which nothing complete is known.
     unheard: BTreeSet<RegistryId>,
+    /// Which registries there are is itself not known in full yet.
+    awaits_more: bool,
     /// Publish the next time, due or not.
     at_once: bool,
 }
@@ -47,7 +49,8 @@ impl Ingestion {
         let unheard: BTreeSet<RegistryId> = unheard.map(|source| source.id.clone()).collect();
         let published = if unheard.is_empty() { Published::default() } else { Published::unheard() };
         let (catalog, batch) = (Catalog::new(mappings), Batch::new(BatchSettings::default()));
-        let mut ingestion = Self { catalog, batch, published, since: None, unheard, at_once: true };
+        let mut ingestion =
+            Self { catalog, batch, published, since: None, unheard, awaits_more: false, at_once: true };
         for Source { id, stored, .. } in sources {
             let changes = ingestion.catalog.restore(&id, stored.unwrap_or_default());
             ingestion.note(changes, now);
@@ -69,12 +72,51 @@ impl Ingestion {
     /// nothing is worth storing.
     pub fn heard(&mut self, id: &RegistryId) -> bool {
         let news = self.unheard.remove(id);
-        if self.unheard.is_empty() && !self.published.is_complete() {
+        self.complete();
+        news
+    }
+
+    fn complete(&mut self) {
+        if self.unheard.is_empty() && !self.awaits_more && !self.published.is_complete() {
             // It is known only now that what is not there does not exist, and proxies wait for that.
             self.published = std::mem::take(&mut self.published).all_heard();
             self.at_once = true;
         }
-        news
+    }
+
+    /// Which registries there are is not known in full yet: until [`Ingestion::all_known`] nothing that is missing counts as
+    /// gone. Before the first publication only.
+    pub fn await_more(&mut self) {
+        self.awaits_more = true;
+        self.published = Published::unheard();
+    }
+
+    /// All registries that there are at the start are known.
+    pub fn all_known(&mut self) {
+        self.awaits_more = false;
+        self.complete();
+    }
+
+    /// A registry is followed from now on, or in another way. `awaited`: what is missing may be its, until it was heard.
+    pub fn add(&mut self, source: Source, awaited: bool, now: Instant) {
+        let Source { id, mapping, stored } = source;
+        let is_new = self.catalog.held_by(&id) == 0;
+        self.catalog.admit(&id, mapping);
+        if awaited && is_new && stored.is_none() {
+            self.unheard.insert(id.clone());
+        }
+        if let (true, Some(entries)) = (is_new, stored) {
+            let changes = self.catalog.restore(&id, entries);
+            self.note(changes, now);
+        }
+    }
+
+    /// A registry is followed no more: what it held goes.
+    pub fn remove(&mut self, id: &RegistryId, now: Instant) {
+        let changes = self.catalog.expel(id);
+        self.unheard.remove(id);
+        self.note(changes, now);
+        self.complete();
     }
 
     /// Whether nothing complete is known of a registry.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use weft_integration::{Cluster, KUBERNETES, Process, eventually, ran_on};
 
-use crate::tools::ours;
+use crate::tools::{helm, ours};
 
 /// What the control plane's account may do, and, as important, what not.
 const RIGHTS: &[(&str, &str, &str, bool)] = &[
@@ -69,12 +69,35 @@ async fn a_real_api_server_takes_the_manifests_gives_these_rights_and_is_afterwa
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.trim() == "yes", *expected, "{verb} {resource} {place}: {said}");
     }
+    with_registries_in_secrets(&cluster).await?;
     uninstall(&cluster).await?;
     let after = everything(&cluster).await?;
     assert_eq!(after.difference(&before).collect::<Vec<_>>(), Vec::<&String>::new(), "left behind");
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "taken with it");
     // A second time there is nothing to do.
     uninstall(&cluster).await
+}
+
+/// The rights that one value adds, and no others.
+async fn with_registries_in_secrets(cluster: &Cluster) -> Result<()> {
+    let Some(helm) = helm("the rights for registries in Secrets") else { return Ok(()) };
+    let values = ["createNamespace=true", "cni.enabled=true", "control.registrySecrets=true"];
+    cluster.apply(&helm.template("mesh", &values).await?).await?;
+    for (verb, resource, place, expected) in [
+        ("list", "secrets", "--namespace=mesh", true),
+        ("watch", "secrets", "--namespace=mesh", true),
+        ("update", "secrets", "--namespace=mesh", false),
+        ("delete", "secrets", "--namespace=mesh", false),
+        ("list", "secrets", "--namespace=default", false),
+        ("list", "secrets", "--all-namespaces", false),
+    ] {
+        let account = "--as=system:serviceaccount:mesh:weft-control";
+        let words = ["auth", "can-i", verb, resource, account, place];
+        let output = cluster.kubectl_command().args(words).stdin(Stdio::null()).output().await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.trim() == "yes", expected, "{verb} {resource} {place}: {said}");
+    }
+    Ok(())
 }
 
 async fn uninstall(cluster: &Cluster) -> Result<()> {

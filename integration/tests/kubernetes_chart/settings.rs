@@ -16,6 +16,7 @@ async fn the_control_plane_reads_the_settings_that_the_chart_writes() -> Result<
         "cluster={\"name\":\"west\",\"network\":\"w\",\"namespaces\":{\"include\":[\"shop\"],\"exclude\":[],\"selector\":\"a=b\"}}",
         "image.pullPolicy=\"Never\"",
         "cni.enabled=true",
+        "control.registrySecrets=true",
         "injection.settings={\"inbound_plaintext\":\"strict\",\"skip_outbound_ports\":[25,587],\"cpu\":\"100m\",\
          \"skip_outbound_cidrs\":[\"10.0.0.0/8\"],\"drain\":\"1m\",\"hold\":false,\"memory_limit\":\"1Gi\"}",
         "control.extraSettings=\"[shutdown]\\ndeadline = \\\"3s\\\"\\n\"",

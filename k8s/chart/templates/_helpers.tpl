@@ -69,6 +69,11 @@ key = "/etc/weft/ca/key.pem"
 [ca.secret]
 registry = {{ $registry | toJson }}
 {{- end }}
+{{- if .Values.control.registrySecrets }}
+
+[registry_secrets]
+registry = {{ $registry | toJson }}
+{{- end }}
 {{- if .Values.injection.enabled }}
 
 [webhook]

@@ -2,6 +2,7 @@
 //! against a naive model.
 
 mod cost;
+mod leaving;
 mod mappings;
 mod prefer;
 mod properties;
@@ -9,7 +10,7 @@ mod properties;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::entry::{Entry, EntryKey, Scope};
+use crate::entry::{Entry, EntryKey};
 use crate::service::{Protocol, ServicePort};
 use crate::workload::{Health, Provenance, Tunnel, Workload, WorkloadPort};
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::connect::{client, connect_with, in_cluster, read};
+use crate::connect::{client, connect_inline, connect_with, in_cluster, read};
 use crate::error::KubernetesError;
 use crate::settings::{InvalidSettings, KubernetesSettings};
 
@@ -151,7 +151,7 @@ impl TokenReviews {
 
     /// The client for the cluster that the kubeconfig names now: another one must not be vouched for by this one.
     async fn client(&self) -> Result<Client, KubernetesError> {
-        let KubernetesSettings { kubeconfig: path, context, .. } = &self.settings;
+        let KubernetesSettings { kubeconfig: path, inline, context, .. } = &self.settings;
         let kubeconfig = match path {
             Some(path) => Some(read(path).await?),
             None => None,
@@ -160,8 +160,9 @@ impl TokenReviews {
         if let Some(known) = connected.as_ref().filter(|known| known.kubeconfig == kubeconfig) {
             return Ok(known.client.clone());
         }
-        let client = match (path, &kubeconfig) {
-            (Some(path), Some(text)) => connect_with(path, text, context.as_deref()).await?,
+        let client = match (path, &kubeconfig, inline) {
+            (_, _, Some(inline)) => connect_inline(inline, context.as_deref()).await?,
+            (Some(path), Some(text), _) => connect_with(path, text, context.as_deref()).await?,
             _ => client(in_cluster()?)?,
         };
         *connected = Some(Connected { kubeconfig, client: client.clone() });

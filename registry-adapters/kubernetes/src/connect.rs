@@ -11,6 +11,7 @@ use kube::{Client, Config};
 use weft_registry::{RegistryErrorKind, causes};
 
 use crate::error::KubernetesError;
+use crate::inline::InlineKubeconfig;
 use crate::settings::KubernetesSettings;
 
 /// A client for the cluster of these settings. Sends nothing yet.
@@ -18,12 +19,13 @@ use crate::settings::KubernetesSettings;
 /// # Errors
 /// When there is no usable kubeconfig, or the process is in no pod.
 pub async fn connect(settings: &KubernetesSettings) -> Result<Client, KubernetesError> {
-    let config = match &settings.kubeconfig {
-        Some(path) => {
+    let config = match (&settings.inline, &settings.kubeconfig) {
+        (Some(inline), _) => return connect_inline(inline, settings.context.as_deref()).await,
+        (None, Some(path)) => {
             let text = read(path).await?;
             from_kubeconfig(path, &text, settings.context.as_deref()).await?
         }
-        None => in_cluster()?,
+        (None, None) => in_cluster()?,
     };
     client(config)
 }
@@ -41,6 +43,16 @@ pub(crate) async fn connect_with(
     context: Option<&str>,
 ) -> Result<Client, KubernetesError> {
     client(from_kubeconfig(path, text, context).await?)
+}
+
+/// The same for one that is no file.
+pub(crate) async fn connect_inline(
+    inline: &InlineKubeconfig,
+    context: Option<&str>,
+) -> Result<Client, KubernetesError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(inline.parse()?, &options).await;
+    client(config.map_err(|error| inline.of_kube(&error))?)
 }
 
 pub(crate) fn in_cluster() -> Result<Config, KubernetesError> {

@@ -64,6 +64,7 @@ mod convert;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod inline;
 mod object;
 mod settings;
 mod subject;
@@ -74,6 +75,7 @@ mod watch;
 
 pub use connect::connect;
 pub use error::KubernetesError;
+pub use inline::InlineKubeconfig;
 pub use settings::{InvalidSettings, KubernetesSettings, NamespaceSettings};
 pub use subject::{Subject, SubjectKind};
 pub use watch::KubernetesRegistry;

@@ -10,12 +10,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_model::Network;
 
+use crate::inline::InlineKubeconfig;
+
 /// The settings of one Kubernetes registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesSettings {
     /// The kubeconfig file. Absent: the service account of the pod that this process runs in.
     pub kubeconfig: Option<PathBuf>,
+    /// A kubeconfig that is no file, in its place. Not among what a file of settings may have.
+    #[serde(skip)]
+    pub inline: Option<InlineKubeconfig>,
     /// The context in it; absent: its current one.
     pub context: Option<String>,
     /// Which namespaces are in the mesh.
@@ -57,6 +62,7 @@ impl Default for KubernetesSettings {
     fn default() -> Self {
         Self {
             kubeconfig: None,
+            inline: None,
             context: None,
             namespaces: NamespaceSettings::default(),
             network: Network::default_network(),
@@ -79,9 +85,12 @@ pub struct InvalidSettings {
 
 impl KubernetesSettings {
     /// Checks what needs no file.
-    pub(crate) fn check(&self) -> Result<(), InvalidSettings> {
+    ///
+    /// # Errors
+    /// When a value is not allowed.
+    pub fn check(&self) -> Result<(), InvalidSettings> {
         let fail = |key, reason: &str| Err(InvalidSettings { key, reason: reason.to_owned() });
-        if self.context.is_some() && self.kubeconfig.is_none() {
+        if self.context.is_some() && self.kubeconfig.is_none() && self.inline.is_none() {
             return fail("context", "it is a context of a kubeconfig, and there is none");
         }
         if !(10..=5000).contains(&self.page_size) {

@@ -73,6 +73,13 @@ impl Note {
         Self::new(about, "WeftNotInjected", message)
     }
 
+    /// What is said of a Secret that should be a registry and can't be.
+    pub(crate) fn of_secret(namespace: &str, name: &str, uid: Option<String>, problem: &str) -> Option<Self> {
+        let (api_version, kind) = ("v1".to_owned(), "Secret".to_owned());
+        let about = About { api_version, kind, namespace: namespace.to_owned(), name: name.to_owned(), uid };
+        Self::new(about, "WeftInvalid", format!("this registry can't be followed: {problem}"))
+    }
+
     fn new(about: About, reason: &'static str, message: String) -> Option<Self> {
         let message = cut(&message, MAX_MESSAGE).to_owned();
         about.is_legal().then_some(Self { about, reason, message })

@@ -1,5 +1,7 @@
 //! Ingestion with scripted registries, in paused time.
 
+mod changes;
+
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -34,6 +36,15 @@ struct Running {
 }
 
 fn start(directory: tempfile::TempDir, identity: SvidSource) -> Running {
+    start_with(directory, identity, false, mpsc::channel(1).1)
+}
+
+fn start_with(
+    directory: tempfile::TempDir,
+    identity: SvidSource,
+    awaits_more: bool,
+    changes: mpsc::Receiver<RegistryChange>,
+) -> Running {
     let (say, said) = mpsc::channel(16);
     let registry = Box::new(Scripted { id: id(), said });
     let followed = Followed {
@@ -45,8 +56,8 @@ fn start(directory: tempfile::TempDir, identity: SvidSource) -> Running {
     let (publisher, readers) = channel();
     let (phase, phases) = watch::channel(Phase::Starting);
     let last_known = LastKnown::new(directory.path().join("registries"));
-    let ingest = Ingest::new(vec![followed], publisher, identity, last_known);
-    Running { say, readers, phase, task: tokio::spawn(ingest.run(phases)), directory }
+    let ingest = Ingest::new(vec![followed], publisher, identity, last_known, awaits_more);
+    Running { say, readers, phase, task: tokio::spawn(ingest.run(phases, changes)), directory }
 }
 
 fn id() -> RegistryId {

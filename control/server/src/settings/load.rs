@@ -33,6 +33,14 @@ fn problems(settings: &Settings) -> Vec<String> {
         problems.extend(registry_problems(registry).map(|problem| format!("registry[{n}].{problem}")));
     }
     let registries = &settings.registry;
+    if let Some(secrets) = &settings.registry_secrets
+        && !registries
+            .iter()
+            .any(|one| one.id == secrets.registry && one.id.kind() == RegistryKind::Kubernetes)
+    {
+        let id = &secrets.registry;
+        problems.push(format!("registry_secrets.registry: {id} is no kubernetes registry of these settings"));
+    }
     for id in settings.ca.consul.keys() {
         if !registries.iter().any(|registry| registry.id == *id && id.kind() == RegistryKind::Consul) {
             problems.push(format!("ca.consul: {id} is no consul registry of these settings"));

@@ -170,6 +170,7 @@ fn every_setting_is_documented() {
         "registry.consul.",
         "registry.kubernetes.",
         "registry.kubernetes.namespaces.",
+        "registry_secrets.",
         "ca.",
         "ca.own_pem.",
         "ca.secret.",

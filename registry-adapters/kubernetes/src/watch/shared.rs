@@ -37,16 +37,22 @@ impl Shared {
         {
             return Ok(connection.client.clone());
         }
-        let made = match &self.settings.kubeconfig {
-            Some(path) => {
+        let context = self.settings.context.as_deref();
+        let made = match (&self.settings.inline, &self.settings.kubeconfig) {
+            (Some(inline), _) => {
+                let client = connect::connect_inline(inline, context).await?;
+                Connection { client, text: String::new() }
+            }
+            (None, Some(path)) => {
                 let text = connect::read(path).await?;
                 if let Some(connection) = connection.as_ref().filter(|connection| connection.text == text) {
                     return Ok(connection.client.clone());
                 }
-                let context = self.settings.context.as_deref();
                 Connection { client: connect::connect_with(path, &text, context).await?, text }
             }
-            None => Connection { client: connect::client(connect::in_cluster()?)?, text: String::new() },
+            (None, None) => {
+                Connection { client: connect::client(connect::in_cluster()?)?, text: String::new() }
+            }
         };
         let client = made.client.clone();
         *connection = Some(made);
