@@ -87,6 +87,7 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
         assert!(said.starts_with(&format!("{pod} ")), "{pod} said {said:?}");
     }
     assert_eq!(world.grpc("greeter", 9000).await?, "0", "gRPC's status of a captured call");
+    local(&world).await?;
     // A Job ends although it has a sidecar, and so does one of a CronJob.
     world.cluster.apply(JOB).await?;
     world.cluster.apply(CRON_JOB).await?;
@@ -96,6 +97,19 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
         world.kubectl(&wait).await?;
     }
     strict(&world).await
+}
+
+/// A Service whose callers may not leave their node: there is but one, and the proxy of `web` has learned that it is there.
+async fn local(world: &World) -> Result<()> {
+    let policy = |policy: &str| format!(r#"{{"spec":{{"internalTrafficPolicy":"{policy}"}}}}"#);
+    world.kubectl(&["patch", "service", "-n", "shop", "api", "-p", &policy("Local")]).await?;
+    // Until it has come to the proxy: nobody could tell from the answers.
+    lasts(3 * SECOND).await;
+    for _ in 0..5 {
+        assert_eq!(world.web_reads("http://api/").await?.name, "api");
+    }
+    world.kubectl(&["patch", "service", "-n", "shop", "api", "-p", &policy("Cluster")]).await?;
+    Ok(())
 }
 
 /// Plaintext is answered until somebody says strict; the kubelet's probes go on.

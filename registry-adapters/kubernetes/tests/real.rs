@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use support::{objects, real, watching::follow};
-use weft_model::{Health, ServiceKey, Tunnel};
+use weft_model::{Health, Prefer, ServiceKey, Tunnel};
 use weft_registry::State;
 use weft_registry::testkit::Watching;
 use weft_registry_kubernetes::testkit::{ApiServer, User};
@@ -165,4 +165,38 @@ async fn a_certificate_of_another_authority_is_not_trusted() {
     watching.until("stale", |w| w.state() == State::Stale).await;
     assert!(watching.error().contains("certificate"), "{}", watching.error());
     assert!(!watching.freshness.as_ref().unwrap().has_synced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_asks_of_its_callers_and_its_load_balancer_s_address_are_read_as_the_server_has_them()
+{
+    let Some(server) = server().await else { return };
+    let ports = json!([{"name": "http", "port": 80}]);
+    for (name, more) in [
+        ("plain", json!({})),
+        ("close", json!({"trafficDistribution": "PreferClose"})),
+        ("local", json!({"internalTrafficPolicy": "Local"})),
+        ("outside", json!({"type": "LoadBalancer", "externalIPs": ["203.0.113.9"]})),
+    ] {
+        let mut spec = more;
+        spec["ports"] = ports.clone();
+        let service = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
+        server.put("/api/v1/namespaces/shop/services", &service).await.unwrap();
+    }
+    let path = "/api/v1/namespaces/shop/services/outside";
+    let mut outside = server.send(Method::GET, path, &Value::Null).await.unwrap();
+    outside["status"] = json!({"loadBalancer": {"ingress": [
+        {"ip": "192.0.2.1", "ipMode": "VIP"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "lb.example.org"}]}});
+    server.send(Method::PUT, &format!("{path}/status"), &outside).await.unwrap();
+    let mut watching = follow(server.settings(User::Weft).unwrap());
+    let of = |watching: &Watching, name: &str| {
+        let snapshot = watching.catalog.snapshot();
+        snapshot.service(&format!("shop/{name}").parse::<ServiceKey>().unwrap()).cloned()
+    };
+    watching.until("four services", |w| of(w, "outside").is_some_and(|one| one.addresses.len() == 2)).await;
+    let prefers = ["plain", "close", "local"].map(|name| of(&watching, name).unwrap().prefer);
+    assert_eq!(prefers, [None, Some(Prefer::Zone), Some(Prefer::NodeOnly)]);
+    let addresses = of(&watching, "outside").unwrap().addresses.clone();
+    assert!(addresses.contains(&"default/192.0.2.1".parse().unwrap()), "{addresses:?}");
+    assert_eq!(watching.problems(), [""; 0]);
 }

@@ -248,3 +248,17 @@ async fn other_registries_and_what_is_no_token_cost_the_api_server_nothing() {
     }
     assert_eq!(scripted.0.asked.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test]
+async fn a_cluster_may_come_and_go_while_this_runs() {
+    let (scripted, attestor) = cluster(false);
+    let id: RegistryId = "kubernetes/east".parse().unwrap();
+    let unknown = attestor.attest("kubernetes/east", TOKEN).await;
+    assert_refused(unknown, "kubernetes_not_set_up", "attests nobody here");
+    let east = KubernetesCluster { audience: "weft".to_owned(), reviewer: Box::new(scripted) };
+    attestor.accept(id.clone(), east);
+    assert!(attestor.attest("kubernetes/east", TOKEN).await.is_ok());
+    attestor.forget(&id);
+    assert!(attestor.attest("kubernetes/east", TOKEN).await.is_err());
+    assert!(attestor.attest("kubernetes/prod", TOKEN).await.is_ok(), "nobody else is touched");
+}
