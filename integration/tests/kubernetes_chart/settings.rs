@@ -67,7 +67,13 @@ async fn the_proxy_reads_the_settings_that_the_injector_writes() -> Result<()> {
         for variable in proxy["env"].as_array().context("a list")? {
             if let (Some(name), Some(value)) = (variable["name"].as_str(), variable["value"].as_str()) {
                 // As the kubelet does it.
-                command.env(name, value.replace("$(POD_NAME)", "1").replace("$$", "$"));
+                command.env(
+                    name,
+                    value
+                        .replace("$(POD_NAME)", "1")
+                        .replace("$(POD_IPS)", "10.0.0.1,fd00::1")
+                        .replace("$$", "$"),
+                );
             }
         }
         let output = command.stdin(Stdio::null()).output().await?;
