@@ -146,6 +146,11 @@ fn every_mistake_is_reported_with_file_line_field_and_what_was_expected() {
         ("kind: Service\nname: a\nport: http\n", "api.yaml:3: port: there is no such field"),
         ("kind: Service\nname: a\nhealth: healthy\n", "api.yaml:3: health: a Service has no such field"),
         ("kind: Service\nname: a\nweight: 3\n", "api.yaml:3: weight: a Service has no such field"),
+        ("kind: Service\nname: a\nprefer: rack\n", "api.yaml:3: prefer: "),
+        (
+            "kind: Workload\nname: a\nprefer: zone\naddresses: [10.0.0.1]\nservice: api\n",
+            "api.yaml:3: prefer: a Workload has no such field; it belongs in its Service",
+        ),
         ("kind: Servce\nname: a\n", "api.yaml:1: kind: "),
         ("name: a\n", "api.yaml:1: kind: it is missing; expected Service or Workload"),
         ("\nkind: Service\n", "api.yaml:2: name: it is missing"),
