@@ -1,14 +1,14 @@
 //! Capture on a real kernel: a host of its own whose traffic the kernel leads to its proxy, and applications that know
 //! nothing of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use weft_integration::{
     Answer, App, FarHost, Host, Mesh, MeshPlan, Process, Proxy, ProxyPlan, count_system_calls, eventually,
     figure, free_port, skipped, skipped_on,
@@ -66,8 +66,9 @@ async fn world(what: &str, more: &str) -> Result<Option<World>> {
         Ok(Some(ready.map(drop)?))
     })
     .await?;
+    let dns = if more.contains("[dns]") { r#","dns_port":15053"# } else { "" };
     let rules = format!(
-        r#"{{"version":1,"exclude_uids":[0],"tunnel_port":{},"admin_port":{},"health_port":{}}}"#,
+        r#"{{"version":1,"exclude_uids":[0],"tunnel_port":{},"admin_port":{},"health_port":{}{dns}}}"#,
         web.tunnel.port(),
         web.admin_address().port(),
         health.port()
@@ -281,5 +282,102 @@ async fn a_captured_request_costs_no_system_call_more_than_one_to_a_listener() -
     figure(what, &format!("{captured:.2}, and {explicit:.2} of one to a listener"));
     // One more would be one in each request; on a busy machine a wait more or less is one in some of them.
     ensure!(captured <= explicit + 0.5, "{captured} system calls a request, and {explicit} by a listener");
+    Ok(())
+}
+
+/// A resolver's address in the host's network. Nobody is there: what is asked of it comes to the proxy.
+const NAMESERVER: &str = "10.96.0.10";
+
+/// What an application of the host is answered that asks the resolver over `udp` or `tcp`: code and address.
+async fn lookup(host: &Host, transport: &str, name: &str) -> Result<(u8, Option<Ipv4Addr>)> {
+    const PROGRAM: &str = "exec 3<>/dev/$0/$1/53; printf \"$2\" >&3; \
+                           timeout 5 dd bs=600 count=1 status=none <&3 | od -An -v -tx1";
+    let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len())?);
+        message.extend(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    let skip = if transport == "tcp" { 2 } else { 0 };
+    let length = u16::try_from(message.len())?.to_be_bytes();
+    let sent = [length.get(..skip).unwrap_or_default(), &message].concat();
+    let escaped: String = sent.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+    let mut command = host.command(Path::new("setpriv"));
+    command.args(user).args(["bash", "-c", PROGRAM, transport, NAMESERVER, &escaped]);
+    let said = finished(&format!("asking for {name}"), &command.output().await?)?;
+    let bytes: Vec<u8> =
+        said.split_whitespace().map(|hex| u8::from_str_radix(hex, 16)).collect::<Result<_, _>>()?;
+    let answer = bytes.get(skip..).filter(|answer| answer.len() >= message.len()).context("no answer")?;
+    ensure!(answer[..2] == message[..2], "another id: {answer:?}");
+    let last: [u8; 4] = answer[answer.len() - 4..].try_into()?;
+    Ok((answer[3] & 15, (answer[7] == 1).then(|| last.into())))
+}
+
+/// The address of a service's name.
+async fn service(host: &Host, name: &str) -> Result<Ipv4Addr> {
+    let (code, address) = lookup(host, "udp", name).await?;
+    address.with_context(|| format!("{name}: code {code}"))
+}
+
+fn names(resolv_conf: &Path) -> String {
+    format!("[dns]\nlisten = [\"127.0.0.1:15053\", \"[::1]:15053\"]\nresolv_conf = {resolv_conf:?}\n")
+}
+
+#[tokio::test]
+async fn a_service_is_called_by_its_name_in_the_mesh_and_other_names_are_the_hosts_resolvers() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("resolv.conf");
+    let Some(world) = world("capture of DNS", &names(&file)).await? else { return Ok(()) };
+    let host = &world.far.host;
+    let at = service(host, "Api.default.mesh").await?;
+    assert_eq!(at.octets()[..2], [240, 240]);
+    assert_eq!(lookup(host, "tcp", "api.mesh").await?, (0, Some(at)), "its own namespace is meant");
+    let called = get(host, SocketAddr::new(at.into(), 80)).await?;
+    assert_eq!((called.name.as_str(), called.caller.as_deref()), ("api", Some(WEB)));
+    assert_eq!(lookup(host, "udp", "nobody.default.mesh").await?, (3, None));
+    // Not one that a name was answered with: the next one.
+    let other = SocketAddr::new(Ipv4Addr::from(u32::from(at) ^ 1).into(), 80);
+    assert_eq!(says(host, other, "").await.unwrap_or_default(), "");
+
+    let resolver = UdpSocket::bind(SocketAddr::new(world.far.gateway, 53)).await?;
+    std::fs::write(&file, format!("nameserver {}\n", world.far.gateway))?;
+    let serving = async {
+        let mut message = vec![0; 600];
+        let (length, from) = resolver.recv_from(&mut message).await?;
+        message.truncate(length);
+        (message[2], message[3], message[7]) = (0x81, 0x80, 1);
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+        resolver.send_to(&message, from).await?;
+        anyhow::Ok(from.ip())
+    };
+    let (answered, from) = tokio::join!(lookup(host, "udp", "www.example.com"), serving);
+    assert_eq!(answered?, (0, Some(Ipv4Addr::new(192, 0, 2, 7))));
+    assert_eq!(from?, host.address, "the host's own address asked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_keeps_its_address_while_the_control_plane_is_away_and_the_proxy_starts_anew() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("resolv.conf");
+    let Some(mut world) = world("names without a control plane", &names(&file)).await? else { return Ok(()) };
+    let at = service(&world.far.host, "api.default.mesh").await?;
+    let called = get(&world.far.host, SocketAddr::new(at.into(), 80)).await?;
+    assert_eq!(called.caller.as_deref(), Some(WEB));
+    // What it knows is on its disk a second later at the latest, and then some.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    world.mesh.kill_control().await?;
+    assert_eq!(service(&world.far.host, "api.default.mesh").await?, at);
+    world.web.process.kill().await?;
+    world.web.start_again()?;
+    eventually("the proxy answers again", async || {
+        Ok((service(&world.far.host, "api.default.mesh").await? == at).then_some(()))
+    })
+    .await?;
+    let called = get(&world.far.host, SocketAddr::new(at.into(), 80)).await?;
+    assert_eq!((called.name.as_str(), called.caller.as_deref()), ("api", Some(WEB)));
+    // Nobody can say whether there is one.
+    assert_eq!(lookup(&world.far.host, "udp", "other.default.mesh").await?, (2, None));
     Ok(())
 }

@@ -11,6 +11,7 @@ mod await_ready;
 mod balance;
 mod config;
 mod demand;
+mod dns;
 mod health;
 mod http;
 mod identity;

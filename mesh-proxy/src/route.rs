@@ -3,7 +3,7 @@
 //! Names are `name`, `name.namespace`, `name.namespace.mesh` and `name.namespace.mesh.local`, in any case. Whether a
 //! service exists is asked of the configuration by the caller of these functions; nothing here waits.
 
-use weft_model::{Namespace, Protocol, ServiceKey, ServicePort};
+use weft_model::{Namespace, PortName, Protocol, ServiceKey, ServicePort};
 
 use crate::config::{Endpoint, EndpointPort, ServiceConfig};
 use crate::settings::PortRef;
@@ -72,7 +72,7 @@ impl ChosenPort {
         match &self.wanted {
             None => ports.first(),
             Some(PortRef::Name(name)) => ports.iter().find(|port| port.name.as_ref() == Some(name)),
-            Some(PortRef::Number(number)) => by_number(*number),
+            Some(PortRef::Number(number) | PortRef::Called(number)) => by_number(*number),
         }
     }
 }
@@ -80,10 +80,17 @@ impl ChosenPort {
 /// Finds the port that is wanted; without a wish the first. `None`: the service has no such port.
 /// Where a service declares no ports its workloads' ports count, and each endpoint is asked for its own.
 pub(crate) fn choose_port(service: &ServiceConfig, wanted: Option<&PortRef>) -> Option<ChosenPort> {
+    let meant = match wanted {
+        Some(PortRef::Called(number)) => meant(service, *number),
+        written => written.cloned(),
+    };
+    let wanted = meant.as_ref();
     let declared = match wanted {
         None => service.ports.first(),
         Some(PortRef::Name(name)) => service.ports.iter().find(|port| port.name.as_ref() == Some(name)),
-        Some(PortRef::Number(number)) => service.ports.iter().find(|port| port.number == *number),
+        Some(PortRef::Number(number) | PortRef::Called(number)) => {
+            service.ports.iter().find(|port| port.number == *number)
+        }
     };
     let chosen = ChosenPort { wanted: wanted.cloned(), declared: declared.cloned() };
     let exists = chosen.declared.is_some()
@@ -91,6 +98,36 @@ pub(crate) fn choose_port(service: &ServiceConfig, wanted: Option<&PortRef>) -> 
         // Nothing is known of the ports yet: no endpoint is the better answer then.
         || (service.ports.is_empty() && service.endpoints.is_empty());
     exists.then_some(chosen)
+}
+
+/// Which port is meant by a number that was called at the service's virtual address. A service whose own ports have numbers
+/// is called by them. Where a registry gives it none (Consul, Nomad, workloads of files) its instances' numbers are no
+/// caller's concern: it is the only port, or one that all of them happen to have, or for 80 the first that speaks HTTP.
+fn meant(service: &ServiceConfig, called: u16) -> Option<PortRef> {
+    if service.ports.iter().any(|port| port.number != 0) {
+        return Some(PortRef::Number(called));
+    }
+    let only = match service.ports.len() {
+        0 => service.endpoints.iter().all(|endpoint| endpoint.ports.len() <= 1),
+        declared => declared == 1,
+    };
+    if only {
+        return None;
+    }
+    let ports = || service.endpoints.iter().flat_map(|endpoint| &endpoint.ports);
+    if called != 80 || ports().any(|port| port.number == called) {
+        return Some(PortRef::Number(called));
+    }
+    let speaks_http = |name: Option<&PortName>, protocol: Protocol| {
+        protocol.is_http() || name.is_some_and(|name| name.as_str() == "http")
+    };
+    let declared = service.ports.iter().find(|port| speaks_http(port.name.as_ref(), port.protocol));
+    if let Some(name) = declared.and_then(|port| port.name.clone()) {
+        return Some(PortRef::Name(name));
+    }
+    let port = ports().find(|port| speaks_http(port.name.as_ref(), port.protocol));
+    port.map(|port| port.name.clone().map_or(PortRef::Number(port.number), PortRef::Name))
+        .or(Some(PortRef::Number(called)))
 }
 
 /// What is spoken with an endpoint: the upstream's own setting, then the endpoint's port, then the service's.
@@ -223,6 +260,47 @@ mod tests {
         assert_eq!(number_of(&service, None), Some(8080));
         assert_eq!(number_of(&service, Some(PortRef::Number(8080))), Some(8080));
         assert_eq!(number_of(&service, Some(PortRef::Number(80))), None);
+    }
+
+    fn called(service: &ServiceConfig, number: u16) -> Option<u16> {
+        number_of(service, Some(PortRef::Called(number)))
+    }
+
+    #[test]
+    fn a_service_whose_ports_have_numbers_is_called_by_them() {
+        let service = service(
+            &[(Some("http"), 80, Protocol::Http1), (Some("pg"), 5432, Protocol::Tcp)],
+            vec![port(Some("pg"), 15432, Protocol::Detect), port(Some("http"), 8080, Protocol::Detect)],
+        );
+        assert_eq!((called(&service, 80), called(&service, 5432)), (Some(8080), Some(15432)));
+        assert_eq!(called(&service, 443), None);
+    }
+
+    #[test]
+    fn the_only_port_of_a_service_without_numbers_is_meant_by_every_number() {
+        let undeclared = service(&[], vec![port(None, 23456, Protocol::Detect)]);
+        assert_eq!((called(&undeclared, 80), called(&undeclared, 5432)), (Some(23456), Some(23456)));
+        let declared =
+            service(&[(Some("pg"), 0, Protocol::Tcp)], vec![port(Some("pg"), 23456, Protocol::Detect)]);
+        assert_eq!(called(&declared, 5432), Some(23456));
+    }
+
+    #[test]
+    fn of_several_ports_without_numbers_80_is_the_one_that_speaks_http() {
+        let ports = || {
+            vec![
+                port(Some("admin"), 23001, Protocol::Tcp),
+                port(Some("http"), 23002, Protocol::Detect),
+                port(Some("grpc"), 23003, Protocol::Grpc),
+            ]
+        };
+        let undeclared = service(&[], ports());
+        assert_eq!((called(&undeclared, 80), called(&undeclared, 23003)), (Some(23002), Some(23003)));
+        assert_eq!(called(&undeclared, 443), None);
+        let names = [(Some("admin"), 0, Protocol::Tcp), (Some("grpc"), 0, Protocol::Grpc)];
+        assert_eq!(called(&service(&names, ports()), 80), Some(23003));
+        let bytes = vec![port(Some("a"), 1, Protocol::Tcp), port(Some("b"), 2, Protocol::Tcp)];
+        assert_eq!(called(&service(&[], bytes), 80), None);
     }
 
     #[test]

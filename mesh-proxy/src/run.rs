@@ -21,6 +21,7 @@ use weft_process::notify;
 use crate::admin::{self, Admin};
 use crate::config::{ConfigStore, ProxyConfig};
 use crate::demand::Demand;
+use crate::dns::{self, Names};
 use crate::health;
 use crate::identity::{self, IdentityStatus};
 use crate::logging::LogLevel;
@@ -29,6 +30,7 @@ use crate::overload::{self, FileLimit, Overload};
 use crate::place::own_addresses;
 use crate::settings::Settings;
 use crate::shared::{DrainSignal, Shared, Sockets};
+use crate::sockets::DnsSockets;
 use crate::state::{PORTS, StateDir};
 use crate::telemetry::Telemetry;
 use crate::{sockets, worker};
@@ -56,6 +58,8 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     bound.admin = Some(admin_address);
     let (health_address, health_socket) = sockets::bind_health(&settings)?.unzip();
     bound.health = health_address;
+    let (dns_sockets, dns_addresses) = sockets::bind_dns(&settings)?;
+    bound.dns = dns_addresses;
     state.write(PORTS, &serde_json::to_vec_pretty(&bound)?)?;
 
     let demand = wanted(&settings, &config);
@@ -67,6 +71,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     let shared = Arc::new(Shared {
         demand,
         addresses,
+        names: Names::restore(&state, &settings),
         telemetry: Telemetry::new(&settings)?,
         config: ConfigStore::new(config),
         drain: DrainSignal::new(),
@@ -80,7 +85,8 @@ pub(crate) fn run(settings: Settings, log: LogLevel, notify_socket: Option<OsStr
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     shared.telemetry.watch("shell".to_owned(), runtime.handle());
     let shell = Shell { shared, state, instance, log, notify_socket };
-    runtime.block_on(shell.run(mesh, (admin_socket, health_socket), workers))
+    let watched = Watched { admin: admin_socket, health: health_socket, dns: dns_sockets };
+    runtime.block_on(shell.run(mesh, watched, workers))
 }
 
 /// The declared upstreams, and what was restored: it was asked for on demand before the restart, and goes when nobody
@@ -131,8 +137,12 @@ fn spawn_workers(shared: &Arc<Shared>, sockets: Vec<Sockets>) -> Result<mpsc::Re
     Ok(ends)
 }
 
-/// The admin endpoint's socket, and the health port's.
-type Watched = (std::net::TcpListener, Option<std::net::TcpListener>);
+/// The sockets that the shell serves.
+struct Watched {
+    admin: std::net::TcpListener,
+    health: Option<std::net::TcpListener>,
+    dns: Vec<DnsSockets>,
+}
 
 /// What the shell's tasks share.
 struct Shell {
@@ -165,7 +175,7 @@ impl Shell {
         &self,
         tasks: &mut JoinSet<()>,
         mesh: Mesh,
-        (admin, health): Watched,
+        Watched { admin, health, dns }: Watched,
         drain: Arc<Notify>,
     ) -> Result<()> {
         let (identity_status, identity) = watch::channel(IdentityStatus::default());
@@ -184,6 +194,9 @@ impl Shell {
             tasks.spawn(health::serve(admin.clone(), TcpListener::from_std(health)?));
         }
         tasks.spawn(admin::serve(admin, admin_listener));
+        for sockets in dns::listen(&self.shared, dns)? {
+            tasks.spawn(sockets);
+        }
         tasks.spawn(evict(self.shared.clone(), mesh.status()));
         tasks.spawn(overload::watch(self.shared.clone()));
         if self.shared.settings.control.addresses.is_empty() {

@@ -5,6 +5,7 @@
 //! Every error names the source, the key and what was expected. The sections are in the files beside this one.
 
 mod capture;
+mod dns;
 mod health;
 mod identity;
 mod limits;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use capture::{CaptureSettings, Plaintext, UnknownDestination};
+pub(crate) use dns::DnsSettings;
 pub(crate) use health::{GrpcProbe, Header, HealthSettings, HttpProbe, ProbeSettings, TcpProbe};
 pub(crate) use identity::{
     ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource, KubernetesAttestation,
@@ -63,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) http: Option<HttpSettings>,
     /// Where redirected connections arrive.
     pub(crate) capture: CaptureSettings,
+    /// Names of the mesh for the local application.
+    pub(crate) dns: DnsSettings,
     /// The admin endpoint.
     pub(crate) admin: AdminSettings,
     /// The health port.
@@ -113,6 +117,7 @@ impl Default for Settings {
             upstream: Vec::new(),
             http: None,
             capture: CaptureSettings::default(),
+            dns: DnsSettings::default(),
             admin: AdminSettings::default(),
             health: HealthSettings::default(),
             ready: ReadySettings::default(),

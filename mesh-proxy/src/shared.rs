@@ -8,10 +8,11 @@ use std::net::{SocketAddr, TcpListener};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_identity::SvidSource;
-use weft_model::NetworkAddress;
+use weft_model::{Namespace, NetworkAddress};
 
 use crate::config::ConfigStore;
 use crate::demand::Demand;
+use crate::dns::Names;
 use crate::overload::{FileLimit, Overload};
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
@@ -24,12 +25,24 @@ pub(crate) struct Shared {
     pub(crate) demand: Demand,
     /// The addresses of captured connections.
     pub(crate) addresses: Demand<NetworkAddress>,
+    /// The addresses that stand for services, where names are answered.
+    pub(crate) names: Option<Names>,
     pub(crate) telemetry: Telemetry,
     pub(crate) drain: DrainSignal,
     pub(crate) overload: Overload,
     pub(crate) files: FileLimit,
     /// Where the process listens, port 0 resolved: for refusing calls to itself.
     pub(crate) bound: Bound,
+}
+
+impl Shared {
+    /// The namespace in which names without one are meant: this proxy's own. `None`: it has no identity yet.
+    pub(crate) fn own_namespace(&self) -> Option<Namespace> {
+        let credentials = self.svids.current()?;
+        let account = credentials.svid.id().service_account();
+        let namespace = account.and_then(|(namespace, _)| namespace.parse().ok());
+        Some(namespace.unwrap_or_else(Namespace::default_namespace))
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +58,7 @@ impl Shared {
                 crate::place::own_addresses(&settings),
                 settings.limits.on_demand_addresses,
             ),
+            names: None,
             telemetry: Telemetry::new(&settings).unwrap(),
             drain: DrainSignal::new(),
             overload: Overload::new(1 << 40),
@@ -140,6 +154,7 @@ pub(crate) struct Bound {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) permissive: Vec<Option<SocketAddr>>,
     pub(crate) captured: Captured<SocketAddr>,
+    pub(crate) dns: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -149,7 +164,11 @@ impl Bound {
         let single = [self.admin, self.health, self.tunnel, self.http].into_iter().flatten();
         let permissive = self.permissive.iter().copied().flatten();
         let captured = self.captured.outbound.iter().chain(&self.captured.inbound).copied();
-        let mut all = single.chain(self.upstreams.iter().copied()).chain(permissive).chain(captured);
+        let mut all = single
+            .chain(self.upstreams.iter().copied())
+            .chain(permissive)
+            .chain(captured)
+            .chain(self.dns.iter().copied());
         all.any(|own| {
             let here = own.ip() == address.ip() || own.ip().is_unspecified();
             own.port() == address.port() && here

@@ -6,7 +6,7 @@
 //!
 //! What is set on a listener the kernel gives to each connection that it accepts, so that accepting costs no further call.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -94,6 +94,40 @@ fn bind_captured(
 fn lacks_ipv6(error: &anyhow::Error) -> bool {
     let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     code == Some(libc::EADDRNOTAVAIL) || code == Some(libc::EAFNOSUPPORT)
+}
+
+/// The sockets of one address of `dns.listen`: one port, over UDP and TCP.
+pub(crate) struct DnsSockets {
+    pub(crate) udp: UdpSocket,
+    pub(crate) tcp: TcpListener,
+}
+
+/// The sockets of `dns.listen`, and where they are. A host without IPv6 has nobody who asks there.
+pub(crate) fn bind_dns(settings: &Settings) -> Result<(Vec<DnsSockets>, Vec<SocketAddr>)> {
+    let listen = &settings.dns.listen;
+    let (mut sockets, mut bound) = (Vec::new(), Vec::new());
+    for (n, address) in listen.iter().enumerate() {
+        match both_transports(*address).with_context(|| format!("dns.listen[{n}] {address}")) {
+            Ok((pair, at)) => {
+                sockets.push(pair);
+                bound.push(at);
+            }
+            Err(error) if address.is_ipv6() && listen.len() > 1 && lacks_ipv6(&error) => {
+                tracing::warn!(%address, "dns.listen: this host has no IPv6; nothing is asked there");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((sockets, bound))
+}
+
+fn both_transports(address: SocketAddr) -> std::io::Result<(DnsSockets, SocketAddr)> {
+    let tcp = open(address, false, Only::OwnFamily)?;
+    // Port 0 becomes the same one for both.
+    let at = tcp.local_addr()?;
+    let udp = UdpSocket::bind(at)?;
+    udp.set_nonblocking(true)?;
+    Ok((DnsSockets { udp, tcp }, at))
 }
 
 /// The admin endpoint's socket.

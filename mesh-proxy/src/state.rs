@@ -19,6 +19,8 @@ pub(crate) const BUNDLES: &str = "bundles.json";
 pub(crate) const JOINED: &str = "joined";
 /// The control plane's resources as they were last held.
 pub(crate) const RESOURCES: &str = "resources.json";
+/// Which virtual address stands for which service.
+pub(crate) const NAMES: &str = "names.json";
 /// Where the process listens; for whoever asked for port 0.
 pub(crate) const PORTS: &str = "ports.json";
 /// The instance's name, where the settings give none.

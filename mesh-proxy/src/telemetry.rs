@@ -23,7 +23,7 @@ use weft_identity::RefusalReason;
 use weft_model::SpiffeId;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Count, Level, Message, Refused};
+pub(crate) use counters::{Count, DnsOutcome, Level, Message, Refused};
 pub(crate) use exposition::{Observed, metrics};
 
 use crate::record::{Destination, Record, Reporter};
@@ -119,6 +119,11 @@ impl Telemetry {
         let Some(withheld) = pass else { return };
         let (_, of, limit) = Refused::ALL[refused as usize];
         tracing::warn!(of, limit, withheld, "refused, since a limit is reached");
+    }
+
+    /// Counts a DNS query at its end.
+    pub(crate) fn dns(&self, outcome: DnsOutcome) {
+        self.counters.dns(outcome);
     }
 
     /// The value of a gauge.

@@ -209,12 +209,7 @@ impl Worker {
 
     /// The namespace in which names without one are meant: this proxy's own.
     pub(crate) fn own_namespace(&self) -> Namespace {
-        let own = self.own_id();
-        let namespace = own
-            .as_ref()
-            .and_then(SpiffeId::service_account)
-            .and_then(|(namespace, _)| namespace.parse().ok());
-        namespace.unwrap_or_else(Namespace::default_namespace)
+        self.shared.own_namespace().unwrap_or_else(Namespace::default_namespace)
     }
 
     /// Waits for the drain signal, and then until everything is finished or the deadline has come.

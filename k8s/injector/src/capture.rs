@@ -20,6 +20,7 @@ pub(crate) fn redirect(options: &Options) -> RedirectSettings {
         tunnel_port: port::TUNNEL,
         health_port: port::HEALTH,
         admin_port: port::ADMIN,
+        dns_port: options.dns.then_some(port::DNS),
         exclude_inbound_ports: options.skip_inbound_ports.iter().copied().collect(),
         exclude_outbound_ports: options.skip_outbound_ports.iter().copied().collect(),
         exclude_outbound_cidrs: cidrs.collect(),

@@ -69,6 +69,9 @@ pub(crate) fn variables(
         set("WEFT_PROXY_CAPTURE__INBOUND", both_families("0.0.0.0", "[::]", port::INBOUND));
         set("WEFT_PROXY_CAPTURE__UNKNOWN", quoted(options.unknown.as_str()));
         set("WEFT_PROXY_CAPTURE__PLAINTEXT", quoted(options.inbound_plaintext.as_str()));
+        if options.dns {
+            set("WEFT_PROXY_DNS__LISTEN", both_families("127.0.0.1", "[::1]", port::DNS));
+        }
     } else if let Some(inbound) = inbound(pod, options) {
         set("WEFT_PROXY_INBOUND", inbound);
     }

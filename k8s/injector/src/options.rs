@@ -16,6 +16,7 @@ use crate::{INJECT, InjectorSettings, pod, port};
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) capture: bool,
+    pub(crate) dns: bool,
     pub(crate) hold: bool,
     pub(crate) unknown: UnknownDestination,
     pub(crate) inbound_plaintext: InboundPlaintext,
@@ -68,6 +69,7 @@ impl Options {
         let capture = proxy.capture.unwrap_or(settings.capture);
         Self {
             capture,
+            dns: capture && proxy.dns.unwrap_or(settings.dns),
             hold: proxy.hold.unwrap_or(settings.hold),
             unknown: proxy.unknown.unwrap_or(settings.unknown),
             // The mesh's default is not the pod's contradiction: who is not captured can't be strict.
@@ -160,6 +162,7 @@ impl Options {
     /// Annotations that mean nothing where nothing is captured.
     fn without_effect(&self, proxy: &ProxyMetadata) -> Vec<String> {
         let written = [
+            ("dns", proxy.dns == Some(true)),
             ("unknown", proxy.unknown.is_some()),
             ("skip-inbound-ports", !proxy.skip_inbound_ports.is_empty()),
             ("skip-outbound-ports", !proxy.skip_outbound_ports.is_empty()),

@@ -33,6 +33,8 @@ pub struct InjectorSettings {
     pub native_sidecars: bool,
     /// Whether all traffic goes through the proxy.
     pub capture: bool,
+    /// Whether DNS queries go to the proxy, where traffic does: it answers names of the mesh.
+    pub dns: bool,
     /// What happens to captured calls to addresses that the mesh does not know.
     pub unknown: UnknownDestination,
     /// Whether callers outside the mesh are let in.
@@ -90,6 +92,7 @@ impl Default for InjectorSettings {
             cni: false,
             native_sidecars: true,
             capture: true,
+            dns: true,
             unknown: UnknownDestination::Pass,
             inbound_plaintext: InboundPlaintext::Permissive,
             hold: true,

@@ -1,6 +1,7 @@
 //! The dump: what this proxy decides by, as JSON for people. No key and no token is in it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ pub(super) fn dump(admin: &Admin, now: SystemTime) -> Value {
         "place": {"locality": config.place.locality, "node": config.place.node},
         "services": services,
         "addresses": addresses(&config),
+        "names": names(admin),
     })
 }
 
@@ -68,6 +70,12 @@ fn addresses(config: &ProxyConfig) -> BTreeMap<String, Value> {
         }
     };
     config.addresses.iter().map(|(address, known)| (address.to_string(), owner(known))).collect()
+}
+
+/// Which address stands for which service; `null` where no names are answered.
+fn names(admin: &Admin) -> Option<BTreeMap<String, Ipv4Addr>> {
+    let given = admin.shared.names.as_ref()?.given();
+    Some(given.iter().map(|(service, address)| (service.to_string(), address)).collect())
 }
 
 fn describe(service: &ServiceConfig) -> Value {

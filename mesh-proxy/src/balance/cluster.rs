@@ -223,7 +223,7 @@ impl Cluster {
     fn no_port(&self) -> String {
         let port = match &self.wanted.port {
             Some(PortRef::Name(name)) => name.to_string(),
-            Some(PortRef::Number(number)) => number.to_string(),
+            Some(PortRef::Number(number) | PortRef::Called(number)) => number.to_string(),
             None => "at all".to_owned(),
         };
         format!("service {} has no port {port}", self.wanted.service)

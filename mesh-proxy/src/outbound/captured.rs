@@ -1,6 +1,6 @@
 //! Captured connections of the local application: the kernel led them here, and tells where they were going.
 //!
-//! A virtual address is its service; an instance's own address is that very instance; what is nobody's in the mesh is
+//! A virtual address, of the registries or of this proxy's own names, is its service; an instance's own address is that very instance; what is nobody's in the mesh is
 //! passed on as it came, or refused. Of a private address nobody's is only what the control plane says is nobody's: its
 //! silence is no answer. A connection that was made to the listener itself was not captured: there requests
 //! name their services, as on the HTTP port.
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::net::{TcpListener, TcpStream};
-use weft_model::NetworkAddress;
+use weft_model::{NetworkAddress, ServiceKey};
 
 use super::{Open, passthrough, serve_any, serve_cluster};
 use crate::balance::cluster::Wanted;
@@ -51,6 +51,14 @@ async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: Soc
     if worker.shared.bound.health.is_some_and(|health| health.port() == to.port()) {
         return passthrough::relay(worker, to, stream, peer, guard).await;
     }
+    if let Some(names) = &worker.shared.names {
+        let given = names.given();
+        if given.contains(to.ip()) {
+            let service = given.service(to.ip()).cloned();
+            drop(given);
+            return serve_name(worker, service, to, stream, peer, guard).await;
+        }
+    }
     let network = worker.shared.settings.capture.network.clone();
     let address = NetworkAddress { network, ip: to.ip() };
     let owner = tokio::select! {
@@ -77,6 +85,28 @@ async fn serve(worker: Rc<Worker>, own: SocketAddr, stream: TcpStream, peer: Soc
         Answer::Absent | Answer::Unknown => return nobodys(worker, to, stream, peer, guard).await,
     };
     let cluster = worker.cluster(&wanted);
+    serve_cluster(worker, cluster, stream, peer, guard).await;
+}
+
+/// Serves a connection to a virtual address. One that no name was answered with leads nowhere: it is no address of the
+/// network's.
+async fn serve_name(
+    worker: Rc<Worker>,
+    service: Option<ServiceKey>,
+    to: SocketAddr,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) {
+    let Some(service) = service else {
+        let words = format!("{to} is in dns.range and stands for no service");
+        let failure = Failure::unsent(ResponseFlag::NoRoute, words);
+        return passthrough::refuse(&worker, peer, to, &failure);
+    };
+    let port = Some(PortRef::Called(to.port()));
+    // Who calls a name of the mesh wants the mesh, unless the settings say otherwise.
+    let plaintext = worker.shared.settings.dns.plaintext;
+    let cluster = worker.cluster(&Wanted { service, at: None, port, protocol: None, plaintext });
     serve_cluster(worker, cluster, stream, peer, guard).await;
 }
 

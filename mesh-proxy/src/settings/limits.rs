@@ -129,6 +129,12 @@ pub(crate) struct LimitSettings {
     pub(crate) on_demand_services: usize,
     /// Addresses of captured connections whose owner is followed.
     pub(crate) on_demand_addresses: usize,
+    /// DNS queries that are not answered yet.
+    pub(crate) dns_queries: usize,
+    /// Connections of DNS over TCP.
+    pub(crate) dns_connections: usize,
+    /// Services that get a virtual address. None is ever taken back.
+    pub(crate) dns_addresses: usize,
 }
 
 impl Default for TimeoutSettings {
@@ -177,6 +183,10 @@ impl Default for LimitSettings {
             on_demand_services: 1_000,
             // Each name of the outside world is some; one costs 200 bytes here and at the control plane.
             on_demand_addresses: 4_096,
+            // Each of a forwarded query has a socket.
+            dns_queries: 1_000,
+            dns_connections: 100,
+            dns_addresses: 4_096,
         }
     }
 }

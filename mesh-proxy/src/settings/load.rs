@@ -26,6 +26,7 @@ impl Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.listener_problems();
         problems.extend(self.health.problems());
+        problems.extend(self.dns_problems());
         let mut check = |broken: bool, problem: &str| {
             if broken {
                 problems.push(problem.to_owned());
@@ -57,6 +58,8 @@ impl Settings {
         check(self.limits.streams == 0, "limits.streams: expected at least 1");
         check(self.limits.endpoint_connections == 0, "limits.endpoint_connections: expected at least 1");
         check(self.limits.head_bytes < 8192, "limits.head_bytes: expected at least 8192");
+        check(self.limits.dns_queries == 0, "limits.dns_queries: expected at least 1");
+        check(self.limits.dns_connections == 0, "limits.dns_connections: expected at least 1");
         check(self.metrics.max_series == 0, "metrics.max_series: expected at least 1");
         check(self.drain.grace > self.drain.deadline, "drain.grace is longer than drain.deadline");
         check(
@@ -75,6 +78,33 @@ impl Settings {
                 port.is_none_or(|port| port.parse::<u16>().is_err()),
                 &format!("control.addresses: {address:?} is not host:port"),
             );
+        }
+        problems
+    }
+
+    fn dns_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.dns.listen.is_empty() {
+            return problems;
+        }
+        for (n, address) in
+            self.dns.listen.iter().enumerate().filter(|(_, listen)| listen.ip().is_unspecified())
+        {
+            problems.push(format!(
+                "dns.listen[{n}]: {address} is every address; expected one, since an answer has to come from the address that was asked"
+            ));
+        }
+        if self.capture.outbound.is_empty() {
+            problems.push("dns.listen is set and capture.outbound is empty: calls to the answered addresses would come nowhere".to_owned());
+        }
+        let most = self.dns.range.size();
+        if self.limits.dns_addresses > most as usize {
+            problems.push(format!(
+                "limits.dns_addresses: dns.range has {most} addresses; expected at most as many"
+            ));
+        }
+        if self.dns.timeout.is_zero() {
+            problems.push("dns.timeout: expected more than 0".to_owned());
         }
         problems
     }
@@ -104,6 +134,9 @@ impl Settings {
         }
         for (n, address) in self.capture.inbound.iter().enumerate() {
             take(*address, format!("capture.inbound[{n}]"));
+        }
+        for (n, address) in self.dns.listen.iter().enumerate() {
+            take(*address, format!("dns.listen[{n}]"));
         }
         // A captured listener that is called itself is the HTTP port.
         if let Some(http) = &self.http

@@ -82,6 +82,9 @@ pub(crate) enum PortRef {
     Name(PortName),
     /// By number.
     Number(u16),
+    /// As it was called at a virtual address: by number, or, where the service's ports have none, the one that is meant.
+    /// Not to be written in settings.
+    Called(u16),
 }
 
 /// `[http]`: the local port that leads to any service, by `Host` or `:authority`.

@@ -96,6 +96,29 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "permissive",
         "permissive or strict: whether captured connections without an identity reach the application",
     ),
+    setting(
+        "dns.listen",
+        "none",
+        "addresses, UDP and TCP, at which names of the mesh are answered and all others forwarded",
+    ),
+    setting(
+        "dns.suffix",
+        "mesh",
+        "names that end with it are the mesh's: SERVICE.mesh, SERVICE.NAMESPACE.mesh",
+    ),
+    setting(
+        "dns.range",
+        "240.240.0.0/16",
+        "addresses that stand for services; calls to them have to come to capture.outbound",
+    ),
+    setting(
+        "dns.nameservers",
+        "those of resolv_conf",
+        "where other names are asked, as address:port, in order",
+    ),
+    setting("dns.resolv_conf", "/etc/resolv.conf", "file with the nameservers; followed when it changes"),
+    setting("dns.timeout", "2s", "for a nameserver's answer, then the next one is asked"),
+    setting("dns.plaintext", "false", "allow endpoints without a proxy, in plaintext, at virtual addresses"),
     setting("admin.listen", "127.0.0.1:15000", "ready, metrics, dump, log level, drain; no access control"),
     setting(
         "health.listen",
@@ -180,6 +203,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("limits.streams", "1000", "concurrent streams on an accepted connection"),
     setting("limits.head_bytes", "65536", "bytes of a head"),
     setting("limits.endpoint_connections", "1024", "connections to one endpoint, a worker"),
+    setting("limits.dns_queries", "1000", "DNS queries that are not answered yet"),
+    setting("limits.dns_connections", "100", "connections of DNS over TCP"),
+    setting("limits.dns_addresses", "4096", "services that get a virtual address; none is taken back"),
     setting("limits.on_demand_addresses", "4096", "addresses of captured connections that are subscribed to"),
     setting("limits.on_demand_services", "1000", "services subscribed to because a request named them"),
 ];

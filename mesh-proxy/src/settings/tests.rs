@@ -131,6 +131,30 @@ fn what_does_not_fit_together_is_all_said_at_once() {
     }
 }
 
+#[test]
+fn names_are_answered_at_addresses_that_answers_can_come_from_and_only_where_calls_are_captured() {
+    let good =
+        "[capture]\noutbound = ['127.0.0.1:15001']\n[dns]\nlisten = ['127.0.0.1:15053', '[::1]:15053']\n";
+    let settings = load_text(good, &[]).unwrap();
+    assert_eq!((settings.dns.listen.len(), settings.dns.suffix.to_string()), (2, "mesh".to_owned()));
+    assert_eq!(settings.dns.range.to_string(), "240.240.0.0/16");
+    for (text, part) in [
+        ("[dns]\nlisten = ['127.0.0.1:15053']", "capture.outbound is empty"),
+        ("[dns]\nlisten = ['0.0.0.0:15053']", "dns.listen[0]: 0.0.0.0:15053 is every address"),
+        (
+            "[dns]\nlisten = ['127.0.0.1:15000']",
+            "dns.listen[0]: 127.0.0.1:15000 is already used by admin.listen",
+        ),
+        ("[dns]\nlisten = ['127.0.0.1:15053']\nrange = '10.0.0.0/24'", "dns.range has 254 addresses"),
+        ("[dns]\nsuffix = 'Mesh!'", "as in \"mesh\""),
+        ("[dns]\nrange = 'fd00::/8'", "240.240.0.0/16"),
+        ("[dns]\nnameservers = ['resolver']", "dns.nameservers"),
+    ] {
+        let error = load_text(text, &[]).unwrap_err();
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
 /// The fields that a section knows, from what serde says about one that it doesn't.
 fn fields_of(section: &str) -> BTreeSet<String> {
     let text = match section {

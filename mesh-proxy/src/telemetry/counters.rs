@@ -45,6 +45,31 @@ pub(crate) enum Refused {
     Requests,
     /// A request; `limits.memory`.
     RequestMemory,
+    /// A DNS query; `limits.dns_queries`.
+    DnsQueries,
+    /// A DNS connection; `limits.dns_connections`.
+    DnsConnections,
+    /// An address for one more service; `limits.dns_addresses`.
+    DnsAddresses,
+}
+
+/// How a DNS query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DnsOutcome {
+    /// A name of the mesh, which is there.
+    Answered,
+    /// A name of the mesh that nobody has.
+    NxDomain,
+    /// A name of the mesh of which nothing is known, or that gets no address.
+    ServFail,
+    /// A name of the mesh in a class that is not served.
+    Refused,
+    /// A resolver answered it.
+    Forwarded,
+    /// No resolver did.
+    ForwardFailed,
+    /// It was no query.
+    Malformed,
 }
 
 /// What goes up and down.
@@ -93,13 +118,29 @@ impl Count {
 
 impl Refused {
     /// All, in the order of the enum: what, and by which limit.
-    pub(super) const ALL: [(Self, &'static str, &'static str); 6] = [
+    pub(super) const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::Connections, "connection", "connections"),
         (Self::Files, "connection", "files"),
         (Self::ConnectionMemory, "connection", "memory"),
         (Self::Handshakes, "handshake", "handshakes"),
         (Self::Requests, "request", "requests"),
         (Self::RequestMemory, "request", "memory"),
+        (Self::DnsQueries, "dns_query", "dns_queries"),
+        (Self::DnsConnections, "dns_connection", "dns_connections"),
+        (Self::DnsAddresses, "dns_address", "dns_addresses"),
+    ];
+}
+
+impl DnsOutcome {
+    /// All, in the order of the enum, as the label has them.
+    pub(super) const ALL: [(Self, &'static str); 7] = [
+        (Self::Answered, "answered"),
+        (Self::NxDomain, "nxdomain"),
+        (Self::ServFail, "servfail"),
+        (Self::Refused, "refused"),
+        (Self::Forwarded, "forwarded"),
+        (Self::ForwardFailed, "forward_failed"),
+        (Self::Malformed, "malformed"),
     ];
 }
 
@@ -130,6 +171,7 @@ pub(super) struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     levels: [AtomicI64; Level::ALL.len()],
     by_limit: [AtomicU64; Refused::ALL.len()],
+    dns: [AtomicU64; DnsOutcome::ALL.len()],
     /// Handshakes are rare and refused ones rarer; a lock is cheap enough.
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     malformed: [PerKind; 2],
@@ -185,6 +227,16 @@ impl Counters {
 
     pub(super) fn by_limit(&self, refused: Refused) -> u64 {
         self.by_limit.get(refused as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn dns(&self, outcome: DnsOutcome) {
+        if let Some(cell) = self.dns.get(outcome as usize) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn dns_of(&self, outcome: DnsOutcome) -> u64 {
+        self.dns.get(outcome as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     pub(super) fn refused(&self, reporter: Reporter, reason: RefusalReason) {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Count, Counters, Level, Message, Refused};
+use super::counters::{Count, Counters, DnsOutcome, Level, Message, Refused};
 use super::series::{BUCKETS, Cell, Histogram, SeriesTable};
 use crate::record::RequestProtocol;
 
@@ -64,12 +64,13 @@ const TRAFFIC: [Metric; 8] = [
 ];
 
 /// Metrics of the process.
-const PROCESS: [Metric; 18] = [
+const PROCESS: [Metric; 19] = [
     metric(
         "weft_limit_refusals_total",
         "counter",
         "Connections, handshakes and requests that were refused because a limit was reached, by the limit.",
     ),
+    metric("weft_dns_queries_total", "counter", "DNS queries of the local application, by how they ended."),
     metric(
         "weft_overload_level",
         "gauge",
@@ -153,6 +154,12 @@ fn process(out: &mut String, name: &str, counters: &Counters, dropped: u64, obse
             for (refused, of, limit) in Refused::ALL {
                 let labels = format!("of=\"{of}\",limit=\"{limit}\"");
                 line(out, name, &labels, &counters.by_limit(refused));
+            }
+            return;
+        }
+        "weft_dns_queries_total" => {
+            for (outcome, label) in DnsOutcome::ALL {
+                line(out, name, &format!("outcome=\"{label}\""), &counters.dns_of(outcome));
             }
             return;
         }

@@ -189,6 +189,15 @@ pub const KEYS: &[KeyDoc] = &[
         read: |metadata, _, value| set(&mut metadata.proxy.capture, yes_or_no(value)),
     },
     KeyDoc {
+        key: "dns",
+        value: "true or false",
+        default: "what the mesh's settings say",
+        meaning: "Whether the proxy answers the workload's DNS queries: names of the mesh itself, all others by the host's resolvers.",
+        example: "false",
+        part: KeyPart::Proxy,
+        read: |metadata, _, value| set(&mut metadata.proxy.dns, yes_or_no(value)),
+    },
+    KeyDoc {
         key: "upstreams",
         value: "[NAMESPACE/]SERVICE[:PORT]=[127.0.0.1:]PORT, several with commas",
         default: "none",

@@ -18,6 +18,8 @@ pub struct ProxyMetadata {
     pub inject: Option<bool>,
     /// `capture`: whether all its traffic goes through the proxy, or only that of `upstreams`.
     pub capture: Option<bool>,
+    /// `dns`: whether its DNS queries go to the proxy.
+    pub dns: Option<bool>,
     /// `upstreams`: services with a local address.
     pub upstreams: Vec<Upstream>,
     /// `skip-inbound-ports`.

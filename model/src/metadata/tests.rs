@@ -88,6 +88,7 @@ fn every_value_for_the_proxy_ends_in_its_field() {
         ("namespace", "pay"),
         ("inject", "false"),
         ("capture", "false"),
+        ("dns", "false"),
         ("upstreams", "api=9000, shop/db:pg=127.0.0.2:5432,shop/x:80=[::1]:9001"),
         ("skip-inbound-ports", "1, 2,1"),
         ("skip-outbound-ports", "65535"),
@@ -105,6 +106,7 @@ fn every_value_for_the_proxy_ends_in_its_field() {
     ]);
     let proxy = metadata.proxy();
     assert_eq!((proxy.inject, proxy.capture, proxy.hold), (Some(false), Some(false), Some(false)));
+    assert_eq!(proxy.dns, Some(false));
     let upstreams: Vec<_> =
         proxy.upstreams.iter().map(|u| (u.service.as_str(), u.listen.to_string())).collect();
     assert_eq!(
@@ -241,6 +243,7 @@ fn bad_values_for_the_proxy_are_errors_that_say_what_is_expected() {
         ("inject", "yes", "true or false"),
         ("capture", "TRUE", "true or false"),
         ("hold", "", "true or false"),
+        ("dns", "off", "true or false"),
         ("proxy-cpu", "0", "processors as 100m, 0.5 or 2, from 1m to 256, but it is \"0\""),
         ("proxy-cpu", "+1", "processors as 100m"),
         ("proxy-cpu-limit", "0.0001", "processors as 100m"),

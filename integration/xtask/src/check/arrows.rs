@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "weft-control",
     "weft-xds-client",
     "weft-http",
+    "weft-dns",
     "weft-proxy",
     "weft-cni",
     "weft",
@@ -48,6 +49,7 @@ const NO_DIRECT: &[(&str, &[&str])] = &[
     ("weft-model", &["tokio", "tonic", "prost", "kube", "hyper", "reqwest", "rustls"]),
     ("weft-xds", &["tokio", "tonic", "kube", "hyper", "reqwest", "rustls"]),
     ("weft-http", &["tokio", "tonic", "hyper", "reqwest", "rustls"]),
+    ("weft-dns", &["tokio", "tonic", "hyper", "reqwest", "rustls"]),
 ];
 
 /// What must not be reachable from a crate at all.

@@ -177,6 +177,7 @@ pub(super) fn prepare(
     let shared = Shared {
         demand: Demand::new(settings.upstream.iter().map(|upstream| upstream.service.clone()), 10),
         addresses: Demand::new([], 10),
+        names: None,
         telemetry: Telemetry::new(&settings).unwrap(),
         config: ConfigStore::new(ProxyConfig::default()),
         drain: DrainSignal::new(),
