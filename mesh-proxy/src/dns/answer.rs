@@ -30,7 +30,7 @@ impl Dns {
         let head: Vec<u8> = bytes.iter().copied().take(12).collect();
         let answered = match Query::read(bytes) {
             Ok(query) if self.went_in_a_circle(peer) => {
-                tracing::warn!(%peer, "a DNS query of this proxy itself came back to it: the redirection does not leave its user alone");
+                self.say_that_it_is_a_circle(peer);
                 weft_dns::failed(&query).map(|answer| (answer, DnsOutcome::ForwardFailed))
             }
             Ok(query) => self.answer_query(&query, transport).await,
@@ -102,10 +102,7 @@ impl Dns {
                 self.shared.telemetry.refused_by_limit(Refused::DnsAddresses);
                 Reply::Failed
             }
-            Err(NotGiven::NotSaved(error)) => {
-                tracing::error!(%service, "it gets no virtual address, since that can't be saved: {error}");
-                Reply::Failed
-            }
+            Err(NotGiven::NotSaved) => Reply::Failed,
         }
     }
 }

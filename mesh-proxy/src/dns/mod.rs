@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +38,7 @@ struct Dns {
     connections: Arc<Semaphore>,
     /// The sockets from which resolvers are being asked: a question that comes from one of them went in a circle.
     asking: Mutex<HashSet<SocketAddr>>,
+    said_circle: AtomicBool,
 }
 
 /// How a query came.
@@ -65,6 +67,7 @@ impl Dns {
             queries: Arc::new(Semaphore::new(limits.dns_queries)),
             connections: Arc::new(Semaphore::new(limits.dns_connections)),
             asking: Mutex::default(),
+            said_circle: AtomicBool::new(false),
             shared,
         })
     }
@@ -91,6 +94,13 @@ impl Dns {
     /// Whether it was this proxy that asked, and the answer would be a question again.
     fn went_in_a_circle(&self, peer: SocketAddr) -> bool {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    }
+
+    /// Once: it is so with every query, until somebody changes something and starts it again.
+    fn say_that_it_is_a_circle(&self, peer: SocketAddr) {
+        if !self.said_circle.swap(true, Ordering::Relaxed) {
+            tracing::error!(%peer, "a DNS query of this proxy itself came back to it: the redirection does not leave its user alone, or dns.nameservers leads back here");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
@@ -20,15 +21,17 @@ pub(crate) struct Names {
     /// Held by who gives one.
     giving: Mutex<()>,
     state: Arc<StateDir>,
+    /// The last one could not be saved: said once, and not at each query.
+    failing: AtomicBool,
 }
 
 /// Why a service has no address.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotGiven {
     /// The limit is reached.
     Full,
-    /// The disk's reason.
-    NotSaved(String),
+    /// The disk took nothing.
+    NotSaved,
 }
 
 impl Names {
@@ -40,7 +43,12 @@ impl Names {
         }
         let saved = state.restore(NAMES, |text| VirtualAddresses::from_text(text, dns.range, limit));
         let given = saved.unwrap_or_else(|| VirtualAddresses::new(dns.range, limit));
-        Some(Self { given: ArcSwap::from_pointee(given), giving: Mutex::new(()), state: state.clone() })
+        Some(Self {
+            given: ArcSwap::from_pointee(given),
+            giving: Mutex::new(()),
+            state: state.clone(),
+            failing: AtomicBool::new(false),
+        })
     }
 
     /// The addresses of now.
@@ -60,15 +68,26 @@ impl Names {
             return Ok(address);
         }
         let (next, address) = given.with(service).map_err(|_| NotGiven::Full)?;
-        let (state, text) = (self.state.clone(), next.to_text());
-        // A disk may take its time, and the runtime has others to serve.
-        let written = tokio::task::spawn_blocking(move || state.write(NAMES, text.as_bytes())).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(NotGiven::NotSaved(error.to_string())),
-            Err(error) => return Err(NotGiven::NotSaved(error.to_string())),
-        }
+        self.save(service, next.to_text()).await?;
         self.given.store(Arc::new(next));
         Ok(address)
+    }
+
+    async fn save(&self, service: &ServiceKey, text: String) -> Result<(), NotGiven> {
+        let state = self.state.clone();
+        // A disk may take its time, and the runtime has others to serve.
+        let written = tokio::task::spawn_blocking(move || state.write(NAMES, text.as_bytes())).await;
+        let error = match written {
+            Ok(Ok(())) => {
+                self.failing.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(ended) => ended.to_string(),
+        };
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%service, "it gets no virtual address, since that can't be saved: {error}");
+        }
+        Err(NotGiven::NotSaved)
     }
 }
