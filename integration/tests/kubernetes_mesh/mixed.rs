@@ -88,6 +88,36 @@ impl World {
         self.cluster.kubectl(&["exec", "deployment/web", "-c", "web", "--", "nslookup", name]).await
     }
 
+    /// The pod `web` calls by names of the mesh, wherever the services run. One of Consul alone has no port of its own, so any
+    /// will do.
+    async fn names_lead_everywhere(&self) -> Result<()> {
+        let (_stock_app, _stock) = {
+            let (app, proxy) = self.member("stock", "consul").await?;
+            let mut definition = proxy.definition("stock", "consul", app.address.port(), "http1");
+            definition["Address"] = Value::String(self.host.to_string());
+            self.consul.put("agent/service/register", &definition).await?;
+            (app, proxy)
+        };
+        for (url, name) in [
+            ("http://billing.default.mesh/", "billing"),
+            ("http://billing.mesh/", "billing"),
+            ("http://api.default.mesh/", "api"),
+            ("http://stock.default.mesh/", "stock"),
+        ] {
+            let answer =
+                eventually("it is called by its name", async || Ok(Some(self.web_reads(url).await?))).await?;
+            assert_eq!((answer.name.as_str(), answer.caller.as_deref()), (name, Some(WEB)), "{url}");
+        }
+        let resolved = self.web_resolves("billing.default.mesh").await?;
+        ensure!(resolved.contains("240.240."), "{resolved}");
+        // Kubernetes' own names are Kubernetes' as before.
+        let resolved = self.web_resolves("api.default.svc.cluster.local").await?;
+        let address = ["get", "service", "api", "-o", "jsonpath={.spec.clusterIP}"];
+        ensure!(resolved.contains(&self.cluster.kubectl(&address).await?), "{resolved}");
+        ensure!(self.web_resolves("nobody.default.mesh").await.is_err(), "it has an address");
+        Ok(())
+    }
+
     async fn scale(&self, replicas: u32) -> Result<()> {
         self.cluster.kubectl(&["scale", "deployment/api", &format!("--replicas={replicas}")]).await?;
         self.cluster.rolled_out("deployment/api").await
@@ -122,31 +152,7 @@ async fn pods_consul_services_and_workloads_of_files_call_each_other_and_one_ser
     // By an explicit upstream: a workload that Kubernetes knows nothing of.
     let answer = world.web_reads("http://127.0.0.1:9100/").await?;
     assert_eq!((answer.name.as_str(), answer.caller.as_deref()), ("billing", Some(WEB)));
-    // By their names in the mesh, wherever they run; a service of Consul alone has no port of its own, so any will do.
-    let (_stock_app, _stock) = {
-        let (app, proxy) = world.member("stock", "consul").await?;
-        let mut definition = proxy.definition("stock", "consul", app.address.port(), "http1");
-        definition["Address"] = Value::String(world.host.to_string());
-        world.consul.put("agent/service/register", &definition).await?;
-        (app, proxy)
-    };
-    for (url, name) in [
-        ("http://billing.default.mesh/", "billing"),
-        ("http://billing.mesh/", "billing"),
-        ("http://api.default.mesh/", "api"),
-        ("http://stock.default.mesh/", "stock"),
-    ] {
-        let answer =
-            eventually("it is called by its name", async || Ok(Some(world.web_reads(url).await?))).await?;
-        assert_eq!((answer.name.as_str(), answer.caller.as_deref()), (name, Some(WEB)), "{url}");
-    }
-    let resolved = world.web_resolves("billing.default.mesh").await?;
-    ensure!(resolved.contains("240.240."), "{resolved}");
-    // Kubernetes' own names are Kubernetes' as before.
-    let resolved = world.web_resolves("api.default.svc.cluster.local").await?;
-    let address = ["get", "service", "api", "-o", "jsonpath={.spec.clusterIP}"];
-    ensure!(resolved.contains(&world.cluster.kubectl(&address).await?), "{resolved}");
-    ensure!(world.web_resolves("nobody.default.mesh").await.is_err(), "it has an address");
+    world.names_lead_everywhere().await?;
     // And back: from this host into both halves.
     let caller = world.mesh.proxy(ProxyPlan::new("shop", "shop").upstream("api")).await?;
     caller.ready().await?;
