@@ -113,7 +113,7 @@ impl VirtualAddresses {
     /// # Errors
     /// When all are given.
     pub fn with(&self, service: &ServiceKey) -> Result<(Self, Ipv4Addr), Full> {
-        if self.by_service.len() >= self.limit.min(self.range.size() as usize) {
+        if self.by_service.len() >= self.limit {
             return Err(Full);
         }
         let start = number_of(service);
