@@ -271,7 +271,9 @@ async fn a_cut_answer_is_passed_on_as_such_and_who_asks_again_over_tcp_is_answer
         stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
         stream.write_all(&answer).await.unwrap();
     };
-    let (answers, ()) = tokio::join!(over_tcp(bench.at, std::slice::from_ref(&question)), scripted);
+    let asking = async { tokio::join!(over_tcp(bench.at, std::slice::from_ref(&question)), scripted) };
+    let asked = tokio::time::timeout(Duration::from_secs(10), asking).await;
+    let (answers, ()) = asked.expect("nobody asks over TCP");
     assert_eq!(answers, [answered(&question, 9)]);
 }
 
