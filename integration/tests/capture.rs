@@ -339,6 +339,13 @@ async fn a_service_is_called_by_its_name_in_the_mesh_and_other_names_are_the_hos
     // Not one that a name was answered with: the next one.
     let other = SocketAddr::new(Ipv4Addr::from(u32::from(at) ^ 1).into(), 80);
     assert_eq!(says(host, other, "").await.unwrap_or_default(), "");
+    eventually("it is refused, and not passed on", async || {
+        let refused = |line: &Value| {
+            line.to_string().contains(&format!("{other} is in dns.range and stands for no service"))
+        };
+        Ok(world.web.access_log().iter().any(refused).then_some(()))
+    })
+    .await?;
 
     let resolver = UdpSocket::bind(SocketAddr::new(world.far.gateway, 53)).await?;
     std::fs::write(&file, format!("nameserver {}\n", world.far.gateway))?;
