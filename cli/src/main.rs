@@ -5,6 +5,7 @@
 
 mod args;
 mod ca;
+mod cluster;
 mod control;
 mod demo;
 mod get;

@@ -31,6 +31,16 @@ pub(super) struct Answer {
     pub(super) upstream: Option<Box<Answer>>,
 }
 
+impl Answer {
+    /// The answer of who was called last: of the upstream, where it was relayed.
+    pub(super) fn last(self) -> Self {
+        match self.upstream {
+            Some(upstream) => *upstream,
+            None => self,
+        }
+    }
+}
+
 /// One keep-alive connection over which requests go one after the other.
 pub(super) struct Http1 {
     address: SocketAddr,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::stage::Member;
+use super::member::Member;
 
 /// A registration at a Consul agent.
 pub(super) struct Registration {
@@ -24,14 +24,14 @@ impl Registration {
         let definition = json!({
             "ID": id,
             "Name": member.service,
-            "Address": "127.0.0.1",
+            "Address": member.place.host,
             "Port": member.app,
             "Meta": {
                 "weft-protocol": member.protocol,
                 "weft-tunnel": member.tunnel.to_string(),
                 "weft-version": member.version,
                 "weft-namespace": own_namespace(),
-                "weft-identity": format!("spiffe://demo.weft/ns/default/sa/{}", member.service),
+                "weft-identity": member.spiffe_id(),
             },
         });
         Self { agent: agent.trim_end_matches('/').to_owned(), id, definition }
@@ -74,13 +74,15 @@ impl Registration {
     }
 }
 
-/// The control plane's settings of that Consul.
-pub(super) fn registry(agent: &str, service: &str) -> String {
+/// The control plane's settings of that Consul: these services of ours are those of the mesh's namespace.
+pub(super) fn registry(agent: &str, namespace: &str, services: &[&str]) -> String {
+    let own = own_namespace();
+    let renamed = services.iter().map(|name| format!("\"{own}/{name}\" = \"{namespace}/{name}\""));
+    let renamed = renamed.collect::<Vec<_>>().join(", ");
     format!(
         "\n[[registry]]\nid = \"consul/demo\"\n\n\
-         [registry.mapping]\nnamespace = \"in-consul\"\nrename = {{ \"{}/{service}\" = \"default/{service}\" }}\n\n\
+         [registry.mapping]\nnamespace = \"in-consul\"\nrename = {{ {renamed} }}\n\n\
          [registry.consul]\naddress = {agent:?}\n",
-        own_namespace()
     )
 }
 

@@ -31,13 +31,13 @@ struct Seen {
 }
 
 impl Load {
-    /// Starts calling `address`.
-    pub(super) fn start(address: SocketAddr) -> Self {
+    /// Starts calling `address`; who answers at the end counts, also where the call is relayed.
+    pub(super) fn start(address: SocketAddr, path: &'static str) -> Self {
         let (stop, _) = watch::channel(false);
         let seen = Arc::<Mutex<Seen>>::default();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
-            clients.spawn(client(address, stop.subscribe(), seen.clone()));
+            clients.spawn(client(address, path, stop.subscribe(), seen.clone()));
         }
         Self { clients, stop, seen }
     }
@@ -69,17 +69,22 @@ impl Load {
     }
 }
 
-async fn client(address: SocketAddr, stop: watch::Receiver<bool>, seen: Arc<Mutex<Seen>>) {
+async fn client(
+    address: SocketAddr,
+    path: &'static str,
+    stop: watch::Receiver<bool>,
+    seen: Arc<Mutex<Seen>>,
+) {
     let mut http = Http1::new(address);
     while !*stop.borrow() {
         let start = Instant::now();
-        let result = http.get("/").await;
+        let result = http.get(path).await;
         {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(answer) => {
                     seen.times.push(start.elapsed());
-                    *seen.answered_by.entry(answer.version).or_default() += 1;
+                    *seen.answered_by.entry(answer.last().version).or_default() += 1;
                 }
                 Err(error) => seen.failures.push(format!("{error:#}")),
             }

@@ -1,4 +1,4 @@
-//! `weft demo`: a whole mesh on this machine, shown at work, then gone.
+//! `weft demo`: a whole mesh on this machine, shown at work, then gone; with `--kubernetes` it spans a cluster as well.
 //!
 //! The demo process itself is the application code of `web`; everything else is a process of its own. It ends with exit status 0
 //! only if no call failed and every scene went as it should, and leaves no process and no file.
@@ -6,7 +6,9 @@
 mod client;
 mod consul;
 mod interrupt;
+mod kubernetes;
 mod load;
+mod member;
 mod ports;
 mod process;
 mod report;
@@ -14,14 +16,16 @@ mod scenes;
 mod stage;
 mod strangers;
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use consul::Registration;
 use interrupt::Interrupt;
+use member::Role;
 use report::{Event, Reporter};
-use stage::Stage;
+use stage::{Setting, Stage};
 
 use crate::output::Style;
 
@@ -37,7 +41,28 @@ pub(crate) struct Args {
     /// Register api v2 in the Consul whose agent is at this URL, instead of in the files.
     #[arg(long, value_name = "URL")]
     consul: Option<String>,
+    /// Span a Kubernetes cluster too: pods, services of files and of Consul call each other. All that is made in the
+    /// cluster is one namespace, which is deleted at the end.
+    #[arg(long)]
+    kubernetes: bool,
+    #[command(flatten)]
+    cluster: kubernetes::ClusterArgs,
 }
+
+/// Who is on the stage of the demo on one machine.
+const CAST: &[Role] = &[
+    Role {
+        name: "web",
+        service: "web",
+        version: "v1",
+        protocol: "http1",
+        upstreams: &["api", "greeter", "store"],
+    },
+    Role { name: "api-v1", service: "api", version: "v1", protocol: "http1", upstreams: &[] },
+    Role { name: "api-v2", service: "api", version: "v2", protocol: "http1", upstreams: &["web"] },
+    Role { name: "greeter", service: "greeter", version: "v1", protocol: "grpc", upstreams: &[] },
+    Role { name: "store", service: "store", version: "v1", protocol: "tcp", upstreams: &[] },
+];
 
 /// The outcome so far.
 #[derive(Default)]
@@ -51,10 +76,20 @@ struct Tally {
 pub(crate) async fn run(args: Args, style: Style) -> Result<bool> {
     weft_identity::install_crypto_provider();
     let reporter = Reporter::new(args.json, style);
+    if args.kubernetes {
+        return kubernetes::run(&args, reporter).await;
+    }
     let start = Instant::now();
     // Before there is anything that would be left behind.
     let mut interrupt = Interrupt::listen()?;
-    let mut stage = Stage::new(args.consul.as_deref())?;
+    let consul = args.consul.as_deref();
+    let mut stage = Stage::new(Setting {
+        host: Ipv4Addr::LOCALHOST.into(),
+        namespace: "default".to_owned(),
+        registries: consul.map(|agent| consul::registry(agent, "default", &["api"])).unwrap_or_default(),
+        roles: CAST,
+        elsewhere: consul.map(|_| "api-v2").into_iter().collect(),
+    })?;
     let mut registration = None;
     let mut tally = Tally::default();
     let played = tokio::select! {
@@ -74,11 +109,7 @@ pub(crate) async fn run(args: Args, style: Style) -> Result<bool> {
     if let Err(error) = stage.end().await {
         tally.fail("cleaning up", &error, reporter);
     }
-    let ok = tally.failed == 0 && tally.scenes_failed == 0 && tally.calls > 0;
-    let seconds = start.elapsed().as_secs_f64();
-    let Tally { calls, failed, scenes_failed } = tally;
-    reporter.say(&Event::Summary { calls, failed, scenes_failed, seconds, ok });
-    Ok(ok)
+    Ok(tally.sum_up(start, reporter))
 }
 
 async fn play(
@@ -136,6 +167,15 @@ impl Tally {
             }
             reporter.say(&event);
         }
+    }
+
+    /// The last line; whether all is well.
+    fn sum_up(self, start: Instant, reporter: Reporter) -> bool {
+        let Self { calls, failed, scenes_failed } = self;
+        let ok = failed == 0 && scenes_failed == 0 && calls > 0;
+        let seconds = start.elapsed().as_secs_f64();
+        reporter.say(&Event::Summary { calls, failed, scenes_failed, seconds, ok });
+        ok
     }
 
     fn fail(&mut self, scene: &'static str, error: &anyhow::Error, reporter: Reporter) {

@@ -83,7 +83,7 @@ impl Reporter {
                     (Some(median), Some(added)) => format!("  {median:.2} ms, of it the mesh {added:.2} ms"),
                     _ => String::new(),
                 };
-                format!("  {from} -> {to:<9}{answered_by} answers over {protocol} and sees {caller}{cost}")
+                format!("  {from} -> {to:<8} {answered_by} answers over {protocol} and sees {caller}{cost}")
             }
             Event::Load { during, calls, failed, p50_ms, p99_ms, answered_by, first_failure } => {
                 let by: Vec<String> = answered_by.iter().map(|(who, n)| format!("{who} {n}")).collect();

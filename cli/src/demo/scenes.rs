@@ -134,7 +134,7 @@ pub(super) async fn call_back(stage: &Stage) -> Result<Vec<Event>> {
 
 /// `api` v1 leaves the registry under load and comes back.
 pub(super) async fn endpoint_leaves(stage: &Stage) -> Result<Vec<Event>> {
-    let load = Load::start(stage.member("web")?.upstream("api")?);
+    let load = Load::start(stage.member("web")?.upstream("api")?, "/");
     tokio::time::sleep(BEFORE_AND_AFTER).await;
     let left = Instant::now();
     stage.register("api", Some("api-v1"))?;
@@ -186,7 +186,7 @@ async fn wait_for_endpoints(stage: &Stage, count: usize) -> Result<()> {
 
 /// The control plane is killed under load and comes back.
 pub(super) async fn control_plane_killed(stage: &mut Stage) -> Result<Vec<Event>> {
-    let load = Load::start(stage.member("web")?.upstream("api")?);
+    let load = Load::start(stage.member("web")?.upstream("api")?, "/");
     tokio::time::sleep(BEFORE_AND_AFTER).await;
     stage.kill_control().await?;
     tokio::time::sleep(BEFORE_AND_AFTER).await;

@@ -3,7 +3,8 @@
 //! Everything is written as a user would write it (settings files, a directory of YAML as registry, join tokens by the
 //! control plane's socket), so that `--keep` leaves something to look at and to try.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_control_api::{NewToken, Status, TokenCreated, path};
 
+use super::member::{Member, Place, Role};
 use super::ports::Ports;
 use super::process::Process;
 use super::report::{Event, Reporter};
@@ -20,47 +22,11 @@ use crate::control::{Control, ControlAddress};
 /// How long a part may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A workload with its proxy.
-pub(super) struct Member {
-    /// The registry's name for this instance, and that of its files.
-    pub(super) name: &'static str,
-    pub(super) service: &'static str,
-    pub(super) version: &'static str,
-    pub(super) protocol: &'static str,
-    /// The application's own port.
-    pub(super) app: u16,
-    /// Where its proxy accepts the tunnel.
-    pub(super) tunnel: u16,
-    /// Its proxy's admin port.
-    pub(super) admin: u16,
-    /// Upstream listeners of its proxy: service and port.
-    pub(super) upstreams: Vec<(&'static str, u16)>,
-}
-
-impl Member {
-    /// The upstream listener that leads to `service`.
-    pub(super) fn upstream(&self, service: &str) -> Result<SocketAddr> {
-        let found = self.upstreams.iter().find(|(name, _)| *name == service);
-        found
-            .map(|(_, port)| local(*port))
-            .with_context(|| format!("{} has no upstream {service}", self.name))
-    }
-
-    /// The workload as an object of the file registry.
-    fn object(&self) -> String {
-        format!(
-            "kind: Workload\nname: {}\nservice: {}\nversion: {}\nidentity: {}\naddresses: [127.0.0.1]\nhealth: healthy\n\
-             tunnel: {}\nports: [{{name: main, number: {}, protocol: {}}}]\n",
-            self.name, self.service, self.version, self.service, self.tunnel, self.app, self.protocol
-        )
-    }
-}
-
 /// All that runs.
 pub(super) struct Stage {
     directory: TempDir,
     binaries: PathBuf,
-    control_address: u16,
+    pub(super) control_address: SocketAddr,
     control: Option<Process>,
     others: Vec<(String, Process)>,
     pub(super) members: Vec<Member>,
@@ -68,26 +34,40 @@ pub(super) struct Stage {
     elsewhere: Vec<&'static str>,
 }
 
+/// What a stage is made for.
+pub(super) struct Setting<'a> {
+    /// This machine, as everybody who is to reach it does.
+    pub(super) host: IpAddr,
+    /// The namespace of all workloads.
+    pub(super) namespace: String,
+    /// The control plane's registries besides the files.
+    pub(super) registries: String,
+    pub(super) roles: &'a [Role],
+    /// Members that are registered elsewhere, so not in the files.
+    pub(super) elsewhere: Vec<&'static str>,
+}
+
 impl Stage {
     /// Makes the directory and the control plane's settings; starts nothing yet.
-    ///
-    /// `consul` adds that Consul as a second registry, in which `api-v2` is then registered.
-    pub(super) fn new(consul: Option<&str>) -> Result<Self> {
+    pub(super) fn new(setting: Setting<'_>) -> Result<Self> {
         let mut ports = Ports::default();
         let binaries =
             std::env::current_exe()?.parent().context("an executable is in a directory")?.to_owned();
         let directory = tempfile::Builder::new().prefix("weft-demo-").tempdir()?;
         std::fs::create_dir(directory.path().join("registry"))?;
+        let control_address = SocketAddr::new(setting.host, ports.free()?);
+        let place = Place { host: setting.host, namespace: setting.namespace, control: control_address };
+        let members = setting.roles.iter().map(|role| Member::new(role, place.clone(), &mut ports));
         let stage = Self {
+            members: members.collect::<Result<_>>()?,
             directory,
             binaries,
-            control_address: ports.free()?,
+            control_address,
             control: None,
             others: Vec::new(),
-            members: cast(&mut ports)?,
-            elsewhere: if consul.is_some() { vec!["api-v2"] } else { vec![] },
+            elsewhere: setting.elsewhere,
         };
-        stage.write("control.toml", &stage.control_settings(consul))?;
+        stage.write("control.toml", &stage.control_settings(&setting.registries))?;
         Ok(stage)
     }
 
@@ -111,17 +91,13 @@ impl Stage {
         Control::new(ControlAddress::Socket(self.socket()))
     }
 
-    fn control_settings(&self, consul: Option<&str>) -> String {
+    fn control_settings(&self, registries: &str) -> String {
         let top = self.path().display();
-        let mut settings = format!(
-            "listen = \"127.0.0.1:{}\"\ntrust_domain = \"demo.weft\"\nstate_dir = \"{top}/control\"\n\n\
-             [[registry]]\nid = \"file/demo\"\ndirectory = \"{top}/registry\"\n",
+        format!(
+            "listen = \"{}\"\ntrust_domain = \"demo.weft\"\nstate_dir = \"{top}/control\"\n\n\
+             [[registry]]\nid = \"file/demo\"\ndirectory = \"{top}/registry\"\n{registries}",
             self.control_address
-        );
-        if let Some(url) = consul {
-            settings += &super::consul::registry(url, "api");
-        }
-        settings
+        )
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
@@ -174,9 +150,10 @@ impl Stage {
     /// Starts everything, in the order in which a user would.
     pub(super) async fn start(&mut self, reporter: Reporter) -> Result<()> {
         self.start_control().await?;
-        let detail = format!("127.0.0.1:{}, admin socket {}", self.control_address, self.socket().display());
+        let detail = format!("{}, admin socket {}", self.control_address, self.socket().display());
         reporter.say(&Event::Started { what: "weft-control".to_owned(), detail });
-        for service in ["web", "api", "greeter", "store"] {
+        let services: BTreeSet<&str> = self.members.iter().map(|member| member.service).collect();
+        for service in services {
             self.register(service, None)?;
         }
         for n in 0..self.members.len() {
@@ -201,10 +178,9 @@ impl Stage {
 
     async fn start_member(&mut self, n: usize) -> Result<()> {
         let member = self.members.get(n).context("a member has a number")?;
-        let identity = format!("default/{}", member.service);
-        let request = NewToken { identity, ttl_seconds: 600 };
+        let request = NewToken { identity: member.identity(), ttl_seconds: 600 };
         let created: TokenCreated = self.api().post(path::TOKENS, &request).await?;
-        let settings = self.proxy_settings(member, &created.token);
+        let settings = member.proxy_settings(self.path(), &created.token);
         self.write(&format!("{}.toml", member.name), &settings)?;
         let kind = match member.protocol {
             "grpc" => "grpc",
@@ -234,24 +210,6 @@ impl Stage {
         self.others.push((format!("{name}-app"), app));
         self.others.push((format!("{name}-proxy"), proxy));
         Ok(())
-    }
-
-    fn proxy_settings(&self, member: &Member, token: &str) -> String {
-        let top = self.path().display();
-        let Member { name, service, version, protocol, app, tunnel, admin, .. } = member;
-        let mut settings = format!(
-            "state_dir = \"{top}/{name}\"\n\n[workload]\napp = \"{service}\"\nversion = \"{version}\"\n\n\
-             [control]\naddresses = [\"127.0.0.1:{}\"]\n\n\
-             [identity]\njoin_token = \"{token}\"\n\n[tunnel]\nlisten = \"127.0.0.1:{tunnel}\"\n\n\
-             [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n\
-             [access_log]\nmode = \"all\"\nformat = \"json\"\noutput = \"{top}/{name}.access.log\"\n\n\
-             [[inbound]]\nservice = \"default/{service}\"\nport = {app}\napp = \"127.0.0.1:{app}\"\nprotocol = \"{protocol}\"\n",
-            self.control_address
-        );
-        for (upstream, port) in &member.upstreams {
-            settings += &format!("\n[[upstream]]\nservice = \"{upstream}\"\nlisten = \"127.0.0.1:{port}\"\n");
-        }
-        settings
     }
 
     /// Waits until a member's proxy says that it is ready.
@@ -284,6 +242,17 @@ impl Stage {
         text.lines().rev().filter_map(|line| serde_json::from_str(line).ok()).find(accept)
     }
 
+    /// SIGKILL to a member: its proxy, then its application.
+    pub(super) async fn kill(&mut self, member: &str) -> Result<()> {
+        for part in ["proxy", "app"] {
+            let name = format!("{member}-{part}");
+            let found = self.others.iter().position(|(other, _)| *other == name);
+            let (_, mut process) = self.others.remove(found.with_context(|| format!("no process {name}"))?);
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
     /// The first of our processes that has ended although nobody asked it to.
     pub(super) fn casualty(&mut self) -> Option<String> {
         self.others.iter_mut().find_map(|(name, process)| {
@@ -310,22 +279,4 @@ impl Stage {
 /// A loopback address.
 pub(super) fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn cast(ports: &mut Ports) -> Result<Vec<Member>> {
-    let mut member = |name, service, version, protocol, to: &[&'static str]| -> Result<Member> {
-        let mut upstreams = Vec::new();
-        for upstream in to {
-            upstreams.push((*upstream, ports.free()?));
-        }
-        let (app, tunnel, admin) = (ports.free()?, ports.free()?, ports.free()?);
-        Ok(Member { name, service, version, protocol, app, tunnel, admin, upstreams })
-    };
-    Ok(vec![
-        member("web", "web", "v1", "http1", &["api", "greeter", "store"])?,
-        member("api-v1", "api", "v1", "http1", &[])?,
-        member("api-v2", "api", "v2", "http1", &["web"])?,
-        member("greeter", "greeter", "v1", "grpc", &[])?,
-        member("store", "store", "v1", "tcp", &[])?,
-    ])
 }

@@ -13,10 +13,10 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "weft-system", value_parser = super::namespace)]
     namespace: String,
     /// Where the images are: REGISTRY/proxy:TAG, REGISTRY/control:TAG and REGISTRY/cni:TAG.
-    #[arg(long, default_value = "weft.dev", value_name = "REGISTRY", value_parser = image_part)]
+    #[arg(long, default_value = "weft.dev", value_name = "REGISTRY", value_parser = super::image_part)]
     image_registry: String,
     /// The images' tag.
-    #[arg(long, default_value = env!("CARGO_PKG_VERSION"), value_name = "TAG", value_parser = image_part)]
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"), value_name = "TAG", value_parser = super::image_part)]
     image_tag: String,
     /// The mesh's trust domain. It is part of every identity, so it cannot change later.
     #[arg(long, default_value = "weft.local", value_name = "DOMAIN")]
@@ -40,15 +40,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
         cni: args.cni,
     };
     output::print(&values.rendered()?)
-}
-
-/// What can stand in an image's name, so that nothing else can come into the manifests with it.
-fn image_part(text: &str) -> Result<String, String> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'/');
-    let right = !text.is_empty() && text.bytes().all(legal) && !text.ends_with('/');
-    right
-        .then(|| text.to_owned())
-        .ok_or_else(|| "expected letters, digits, '.', '-', '_', ':' and '/'".to_owned())
 }
 
 fn cluster(text: &str) -> Result<String, String> {

@@ -58,3 +58,12 @@ fn namespace(text: &str) -> Result<String, String> {
         .then(|| text.to_owned())
         .ok_or_else(|| "expected 1 to 63 lower-case letters, digits and '-'".to_owned())
 }
+
+/// What can stand in an image's name, so that nothing else can come into the manifests with it.
+pub(crate) fn image_part(text: &str) -> Result<String, String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'/');
+    let right = !text.is_empty() && text.bytes().all(legal) && !text.ends_with('/');
+    right
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected letters, digits, '.', '-', '_', ':' and '/'".to_owned())
+}

@@ -67,7 +67,8 @@ const NO_PATH: &[(&str, &[&str])] = &[
             "weft-registry-kubernetes",
         ],
     ),
-    ("weft", &["consulrs", "kube", "weft-registry-consul", "weft-registry-kubernetes"]),
+    // To Kubernetes it goes as the registry does (`weft analyze`, `weft demo --kubernetes`); to Consul by its HTTP API.
+    ("weft", &["consulrs", "weft-registry-consul"]),
     ("weft-injector", &["tokio", "kube", "k8s-openapi"]),
     ("weft-xds-client", &["kube", "consulrs", "weft-registry"]),
 ];
