@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::ControlAddress;
 use crate::output::Format;
-use crate::{ca, demo, get, inject, kubernetes, status, token, workload};
+use crate::{analyze, ca, demo, get, inject, kubernetes, status, token, workload};
 
 /// One service mesh over Kubernetes, Consul, Nomad and VMs.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Get(get::Args),
     /// Show whether the control plane, its registries and its proxies are in order.
     Status(status::Args),
+    /// Say what is wrong or surprising in a Kubernetes cluster's objects, or in files of them.
+    Analyze(analyze::Args),
     /// Show the certificate authority's roots, and replace one.
     Ca(ca::Args),
     /// Make, list and revoke join tokens.

@@ -3,10 +3,10 @@
 //! The way there is the registry's own: the same kubeconfig serves a command and a control plane. Every request has an
 //! end. What objects mean is not known here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use http::{Method, Request};
 use kube::config::Kubeconfig;
 use serde_json::Value;
@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) context: String,
     /// The API server's URL.
     pub(crate) server: String,
+    /// The namespace that the context names.
+    pub(crate) namespace: String,
 }
 
 impl Cluster {
@@ -61,7 +63,7 @@ impl Cluster {
         let named = named.with_context(|| format!("{}: no context {context:?}", about()))?;
         let cluster = read.clusters.into_iter().find(|cluster| cluster.name == named.cluster);
         let server = cluster.and_then(|cluster| cluster.cluster?.server).unwrap_or_default();
-        Ok(Self { client, context, server })
+        Ok(Self { namespace: client.default_namespace().to_owned(), client, context, server })
     }
 
     /// GET: an object, or a list's first page.
@@ -137,6 +139,24 @@ impl Cluster {
             }
             Ok(Err(error)) => Err(unreachable(format!("{}: {}", self.server, causes(&error)))),
         }
+    }
+}
+
+/// The kubeconfig that kubectl would take: the given one, else `$KUBECONFIG`, else `~/.kube/config`.
+pub(crate) fn kubeconfig(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let set = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+    let Some(set) = set else {
+        let home = std::env::var_os("HOME").context("no --kubeconfig, no KUBECONFIG and no HOME")?;
+        return Ok(PathBuf::from(home).join(".kube/config"));
+    };
+    let mut paths: Vec<PathBuf> = std::env::split_paths(&set).filter(|path| path.exists()).collect();
+    match (paths.pop(), paths.is_empty()) {
+        (Some(path), true) => Ok(path),
+        (None, _) => bail!("KUBECONFIG names no file that is there; give one with --kubeconfig"),
+        (Some(_), false) => bail!("KUBECONFIG names several files; give one with --kubeconfig"),
     }
 }
 

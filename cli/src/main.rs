@@ -3,6 +3,7 @@
 //! Here a command is chosen and its failure becomes an exit status: 0 done, 1 failed, 2 wrong command line (by clap),
 //! 3 no control plane answered. What the commands do is in the modules.
 
+mod analyze;
 mod args;
 mod ca;
 mod cluster;
@@ -35,12 +36,17 @@ fn main() -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
-    for line in format!("weft: {error:#}").lines() {
-        eprintln!("{}", output::printable(line));
-    }
+    tell(&error);
     match error.downcast_ref::<ControlError>() {
         Some(ControlError::Unreachable { .. } | ControlError::TimedOut { .. }) => ExitCode::from(3),
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// Says why it failed.
+fn tell(error: &anyhow::Error) {
+    for line in format!("weft: {error:#}").lines() {
+        eprintln!("{}", output::printable(line));
     }
 }
 
@@ -48,6 +54,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let control = Control::new(cli.control.unwrap_or_default());
     let style = style();
     match cli.command {
+        Command::Analyze(args) => {
+            return Ok(analyze::run(args, cli.output, style).await.unwrap_or_else(|error| {
+                tell(&error);
+                ExitCode::from(2)
+            }));
+        }
         Command::Get(args) => get::run(args, &control, cli.output, style).await,
         Command::Status(args) => status::run(args, &control, cli.output, style).await,
         Command::Ca(args) => ca::run(args, &control, cli.output).await,

@@ -50,7 +50,7 @@ pub(crate) async fn uninstall(args: &UninstallArgs) -> Result<()> {
 }
 
 /// A name that a namespace can have (RFC 1123).
-fn namespace(text: &str) -> Result<String, String> {
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = !text.starts_with('-') && !text.ends_with('-');
     let right = (1..=63).contains(&text.len()) && text.bytes().all(legal) && ends;

@@ -14,6 +14,8 @@ use crate::{InjectorSettings, container, pod, port};
 
 /// The variable with the probes, which may grow when a pod is looked at again.
 pub(crate) const PROBES: &str = "WEFT_PROXY_HEALTH__PROBE";
+/// The variable with the mesh's roots.
+pub(crate) const ROOTS: &str = "WEFT_PROXY_CONTROL__ROOT_SHA256";
 /// More the proxy does not read: each has two tables, and a variable at most 64 lists and tables.
 pub(crate) const MOST_TABLES: usize = 63;
 
@@ -44,7 +46,7 @@ pub(crate) fn variables(
     }
     set("WEFT_PROXY_CONTROL__ADDRESSES", list(settings.control.iter().map(|address| quoted(address))));
     if !settings.root_sha256.is_empty() {
-        set("WEFT_PROXY_CONTROL__ROOT_SHA256", list(settings.root_sha256.iter().map(|pin| quoted(pin))));
+        set(ROOTS, list(settings.root_sha256.iter().map(|pin| quoted(pin))));
     }
     set("WEFT_PROXY_IDENTITY__KUBERNETES__REGISTRY", quoted(&settings.registry.to_string()));
     set("WEFT_PROXY_IDENTITY__KUBERNETES__TOKEN_FILE", quoted(&format!("{}/token", container::TOKEN_PATH)));

@@ -8,6 +8,7 @@
 mod capture;
 mod container;
 mod decide;
+mod drift;
 mod environment;
 mod inject;
 mod options;
@@ -22,6 +23,7 @@ mod status;
 mod workloads;
 
 pub use decide::{NamespaceView, Skip};
+pub use drift::drift;
 pub use inject::{Injection, Outcome, inject};
 pub use patch::Operation;
 pub use refused::Refused;

@@ -66,6 +66,7 @@ mod error;
 pub mod fuzzing;
 mod inline;
 mod object;
+mod reading;
 mod settings;
 mod subject;
 #[cfg(feature = "testkit")]
@@ -76,6 +77,7 @@ mod watch;
 pub use connect::connect;
 pub use error::KubernetesError;
 pub use inline::InlineKubeconfig;
+pub use reading::{ServiceReading, read_service};
 pub use settings::{InvalidSettings, KubernetesSettings, NamespaceSettings};
 pub use subject::{Subject, SubjectKind};
 pub use watch::KubernetesRegistry;

@@ -120,9 +120,10 @@ mod tests {
         let labels = BTreeMap::from([(weft_injector::INJECT.to_owned(), "enabled".to_owned())]);
         let view = NamespaceView { name: "weft-demo-1", labels: &labels };
         let upstreams: Vec<_> = UPSTREAMS.iter().collect();
+        let settings = InjectorSettings { root_sha256: vec!["0".repeat(64)], ..InjectorSettings::default() };
         let mut proxies = 0;
         for (_, object) in shop("i", &upstreams) {
-            let injected = inject_object(&object, &view, &InjectorSettings::default()).unwrap();
+            let injected = inject_object(&object, &view, &settings).unwrap();
             for workload in injected.workloads {
                 assert_eq!((workload.skipped, workload.warnings), (None, vec![]), "{}", workload.name);
                 proxies += 1;
