@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use http::{Method, Request};
 use kube::config::Kubeconfig;
 use serde_json::Value;
@@ -50,17 +50,20 @@ impl Cluster {
     /// The cluster of a kubeconfig's context; of its current one where none is named. Sends nothing yet.
     pub(crate) async fn open(kubeconfig: &Path, context: Option<&str>) -> Result<Self> {
         let about = || format!("kubeconfig {}", kubeconfig.display());
-        let read = Kubeconfig::read_from(kubeconfig).with_context(about)?;
+        // Its own words have the cause in them already.
+        let read = Kubeconfig::read_from(kubeconfig).map_err(|error| anyhow!("{}: {error}", about()))?;
         let context = context.map(str::to_owned).or(read.current_context).filter(|name| !name.is_empty());
         let context = context.with_context(|| format!("{}: it has no current-context", about()))?;
+        let names: Vec<String> = read.contexts.iter().map(|named| named.name.clone()).collect();
+        let named = read.contexts.into_iter().find(|named| named.name == context).and_then(|c| c.context);
+        let unknown = || format!("{}: no context {context:?}; there are {}", about(), names.join(", "));
+        let named = named.with_context(unknown)?;
         let settings = KubernetesSettings {
             kubeconfig: Some(kubeconfig.to_owned()),
             context: Some(context.clone()),
             ..KubernetesSettings::default()
         };
         let client = connect(&settings).await?;
-        let named = read.contexts.into_iter().find(|named| named.name == context).and_then(|c| c.context);
-        let named = named.with_context(|| format!("{}: no context {context:?}", about()))?;
         let cluster = read.clusters.into_iter().find(|cluster| cluster.name == named.cluster);
         let server = cluster.and_then(|cluster| cluster.cluster?.server).unwrap_or_default();
         Ok(Self { namespace: client.default_namespace().to_owned(), client, context, server })
