@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -53,11 +54,7 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let started = SystemTime::now();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&settings.state_dir)
-        .with_context(|| format!("making the state directory {}", settings.state_dir.display()))?;
+    make_state_directory(&settings.state_dir)?;
     let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
     let attestors = Attestors::new(&settings)?;
     ca_secret::fetch(&settings).await?;
@@ -113,6 +110,12 @@ pub(crate) async fn run(
     drain(&mut tasks, settings.shutdown.deadline).await;
     tracing::info!("weft-control has stopped");
     outcome
+}
+
+/// Private keys and tokens are in it.
+fn make_state_directory(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("making the state directory {}", path.display()))
 }
 
 /// What follows Secrets, where the settings want it, and what it says to ingestion.

@@ -53,7 +53,8 @@ impl Bench {
     fn knows(&self, services: &[(&str, bool)]) {
         let known = services.iter().map(|(key, exists)| {
             let key: weft_model::ServiceKey = key.parse().unwrap();
-            let service = ServiceConfig { key: key.clone(), ports: Vec::new(), prefer: None, endpoints: Vec::new() };
+            let service =
+                ServiceConfig { key: key.clone(), ports: Vec::new(), prefer: None, endpoints: Vec::new() };
             let known = if *exists { KnownService::Present(Arc::new(service)) } else { KnownService::Absent };
             (key, known)
         });
