@@ -1,5 +1,8 @@
 //! The Reset guard: a listing that loses most of a registry at once is believed only when it is read twice.
 //!
+//! A workload is lost to callers as much when it is listed and in no service any more: where workloads and their services
+//! are read apart, one of the two may come from a source that lost its data.
+//!
 //! One that loses all of it is doubted for longer: nobody removes everything, and a source that was emptied fills again
 //! bit by bit, as whoever is registered there says so anew. While some come back, the others are waited for.
 //!
@@ -57,6 +60,8 @@ pub struct Guard {
     workloads: usize,
     /// Keys that a Reset lacked and that are kept for now, and since when.
     missing: BTreeMap<EntryKey, Instant>,
+    /// Those of them that it listed, in no service. A Reset of one service says nothing of them.
+    emptied: BTreeSet<EntryKey>,
     /// Since when a Reset of everything was passed on in part only. What it lacked and is not known here, as a service that
     /// was restored under the mesh's name, is gone with the next one that is passed on whole.
     unsettled: Option<Instant>,
@@ -73,6 +78,7 @@ impl Guard {
             members: BTreeMap::new(),
             workloads: 0,
             missing: BTreeMap::new(),
+            emptied: BTreeSet::new(),
             unsettled: None,
             asked: None,
         }
@@ -94,7 +100,7 @@ impl Guard {
         let before = self.missing.len();
         let mut newly_held = false;
         if let RegistryEvent::Upsert(entries) | RegistryEvent::Reset { entries, .. } = &event
-            && entries.iter().any(|entry| self.missing.contains_key(&entry.key()))
+            && entries.iter().any(|entry| self.missing.contains_key(&entry.key()) && !self.is_emptied(entry))
         {
             self.missing.values_mut().for_each(|since| *since = now);
         }
@@ -134,36 +140,59 @@ impl Guard {
         self.asked = Some(now);
     }
 
-    fn judge_reset(&mut self, scope: Scope, entries: Vec<Entry>, now: Instant) -> (Vec<RegistryEvent>, bool) {
+    fn judge_reset(
+        &mut self,
+        scope: Scope,
+        mut entries: Vec<Entry>,
+        now: Instant,
+    ) -> (Vec<RegistryEvent>, bool) {
         let had = self.workloads;
-        let listed: BTreeSet<EntryKey> = entries.iter().map(Entry::key).collect();
-        let lost: Vec<EntryKey> =
-            self.within(&scope).into_iter().filter(|key| !listed.contains(key)).collect();
-        let (confirmed, doubtful): (Vec<_>, Vec<_>) =
+        let kept = entries.iter().filter(|entry| !self.is_emptied(entry));
+        let kept: BTreeSet<EntryKey> = kept.map(Entry::key).collect();
+        let emptied = entries.iter().map(Entry::key).filter(|key| !kept.contains(key));
+        let emptied: BTreeSet<EntryKey> = emptied.collect();
+        let lost = self.within(&scope).into_iter().filter(|key| !kept.contains(key));
+        let (untold, lost): (BTreeSet<_>, BTreeSet<_>) = lost
+            .chain(emptied.iter().cloned())
+            .partition(|key| scope != Scope::All && self.emptied.contains(key) && !emptied.contains(key));
+        let (mut dropped, doubtful): (Vec<_>, Vec<_>) =
             lost.into_iter().partition(|key| self.is_confirmed(key, now));
-        entries.iter().for_each(|entry| self.take(entry));
-        confirmed.iter().for_each(|key| self.drop_key(key));
         let too_much = self.is_too_much(&doubtful, had);
-        let (held, mut dropped): (Vec<_>, Vec<_>) =
+        let (held, believed): (BTreeSet<_>, BTreeSet<_>) =
             doubtful.into_iter().partition(|key| too_much || self.missing.contains_key(key));
+        dropped.extend(believed);
         dropped.iter().for_each(|key| self.drop_key(key));
+        entries.retain(|entry| !held.contains(&entry.key()));
+        entries.iter().for_each(|entry| self.take(entry));
         if scope == Scope::All {
             self.unsettled = if held.is_empty() { None } else { self.unsettled.or(Some(now)) };
         }
-        if held.is_empty() {
+        if held.is_empty() && untold.is_empty() {
             return (vec![RegistryEvent::Reset { scope, entries }], false);
         }
         let mut newly_held = false;
         for key in held {
+            match emptied.contains(&key) {
+                true => drop(self.emptied.insert(key.clone())),
+                false => drop(self.emptied.remove(&key)),
+            }
             newly_held |=
                 self.missing.insert(key.clone(), self.missing.get(&key).copied().unwrap_or(now)).is_none();
         }
+        // One that is in no service any more is listed all the same.
+        dropped.retain(|key| !self.holds.contains_key(key));
         let mut events = vec![RegistryEvent::Upsert(entries)];
-        dropped.extend(confirmed);
         if !dropped.is_empty() {
             events.push(RegistryEvent::Remove(dropped));
         }
         (events, newly_held)
+    }
+
+    /// Whether a workload that was in services is in none.
+    fn is_emptied(&self, entry: &Entry) -> bool {
+        let Entry::Workload(workload) = entry else { return false };
+        workload.services.is_empty()
+            && self.holds.get(&entry.key()).is_some_and(|services| !services.is_empty())
     }
 
     /// Whether this read of a held key's absence comes late enough after the first.
@@ -201,7 +230,7 @@ impl Guard {
             Entry::Service(service) => Box::from([service.key.clone()]),
             Entry::Workload(workload) => workload.services.keys().cloned().collect(),
         };
-        self.missing.remove(&key);
+        self.believe(&key);
         if self.holds.get(&key) == Some(&services) {
             return;
         }
@@ -213,8 +242,14 @@ impl Guard {
         self.holds.insert(key, services);
     }
 
-    fn drop_key(&mut self, key: &EntryKey) {
+    /// What was said of the key is no longer held back.
+    fn believe(&mut self, key: &EntryKey) {
         self.missing.remove(key);
+        self.emptied.remove(key);
+    }
+
+    fn drop_key(&mut self, key: &EntryKey) {
+        self.believe(key);
         let Some(services) = self.holds.remove(key) else { return };
         self.workloads -= usize::from(is_workload(key));
         for service in services {

@@ -45,7 +45,7 @@
 //! | refuses Nodes | the rest goes on, with an error: places are unknown |
 //! | a watch's version is too old (410), or of a former life of the server | everything is read anew; what is not there is doubted as any listing |
 //! | ends watches | taken up where they ended |
-//! | gives a request no answer, or errors for longer than twice `answer_timeout` | everything is read anew: its data may have been lost or restored |
+//! | errors, breaks off, or is slow to take a watch up again | everything is read anew: its data may have been lost or restored |
 //! | does not stream lists | they are read in pages |
 //!
 //! Not read, and why:

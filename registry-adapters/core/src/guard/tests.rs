@@ -119,6 +119,40 @@ fn a_single_workload_may_vanish() {
     assert!(bench.names().is_empty());
 }
 
+fn without_services(names: &[&str]) -> RegistryEvent {
+    RegistryEvent::Reset {
+        scope: Scope::All,
+        entries: names.iter().map(|name| workload(name, &[])).collect(),
+    }
+}
+
+#[test]
+fn a_listing_in_which_most_are_in_no_service_is_held_as_one_that_lacks_them() {
+    let mut bench = Bench::with(&["a", "b", "c"]);
+    let before = bench.held.clone();
+    assert!(bench.at(1, without_services(&["a", "b", "c"])));
+    assert_eq!((bench.guard.held_back(), &bench.held), ((3, 3), &before));
+    assert!(!bench.at(2, without_services(&["a", "b", "c"])), "no one came back");
+    assert!(bench.at(601, without_services(&["a", "b"])));
+    assert_eq!(bench.names(), ["a", "b"]);
+    assert!(bench.held.values().all(|entry| *entry == workload(name_of(entry), &[])));
+    assert_eq!(bench.guard.held_back(), (0, 2));
+}
+
+#[test]
+fn one_of_many_may_leave_its_services() {
+    let mut bench = Bench::with(&["a", "b", "c"]);
+    let RegistryEvent::Reset { scope, mut entries } = all(&["a", "b"]) else { unreachable!() };
+    entries.push(workload("c", &[]));
+    assert!(!bench.at(1, RegistryEvent::Reset { scope, entries }));
+    assert_eq!(bench.held[&key("c")], workload("c", &[]));
+}
+
+fn name_of(entry: &Entry) -> &str {
+    let Entry::Workload(workload) = entry else { panic!("no workload: {entry:?}") };
+    workload.id.as_str().rsplit('/').next().unwrap()
+}
+
 #[test]
 fn a_second_read_confirms_only_when_it_is_late_enough() {
     let mut bench = Bench::with(&["a", "b", "c"]);
@@ -296,12 +330,12 @@ proptest! {
             for event in guard.judge(event, now).events {
                 apply(&mut guarded, &event);
             }
-            for (key, entry) in &bare {
-                prop_assert_eq!(guarded.get(key), Some(entry));
-            }
-            let extra = guarded.keys().filter(|key| !bare.contains_key(key)).count();
-            prop_assert_eq!((extra, guarded.len()), guard.held_back());
-            prop_assert!(extra == 0 || guard.reread_due().is_some());
+            let kept: Vec<_> = guarded.iter().filter(|(key, entry)| bare.get(*key) != Some(entry)).collect();
+            prop_assert!(bare.keys().all(|key| guarded.contains_key(key)));
+            let empty = |entry: &Entry| *entry == workload(name_of(entry), &[]);
+            prop_assert!(kept.iter().all(|(key, _)| bare.get(*key).is_none_or(empty)));
+            prop_assert_eq!((kept.len(), guarded.len()), guard.held_back());
+            prop_assert!(kept.is_empty() || guard.reread_due().is_some());
         }
         now += Duration::from_secs(600);
         let listing = RegistryEvent::Reset { scope: Scope::All, entries: bare.values().cloned().collect() };

@@ -2,8 +2,8 @@
 //!
 //! A list is streamed where the server can, and read in pages where it can't. Watches end all the time and say nothing by
 //! it; what counts is whether the next one begins. A version that is too old leads to reading all anew and is no error.
-//! So do a request without any answer and errors that last: a server whose data were lost or restored meanwhile may have
-//! come past our version on another way, and would never say so.
+//! So do errors, unless the server asks for patience, and a gap between two watches: a server whose data were lost or
+//! restored meanwhile may have come past our version on another way, and would never say so.
 //! Every loop here is bounded in rate by [`Backoff`], and by what the server asks for when it is busy.
 
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Follower {
         match result {
             Ok(()) => {
                 // One that ends as soon as it begins would be asked for without pause.
-                if lasted < QUICK { self.backoff.next_delay() } else { Duration::ZERO }
+                if lasted < QUICK { self.wait() } else { Duration::ZERO }
             }
             Err(error) if error.is_version_lost() => {
                 self.version = None;
@@ -91,7 +91,8 @@ impl Follower {
             }
             Err(error) => {
                 let since = *self.failing_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > self.shared.settings.answer_timeout * 2 {
+                let is_busy = error.retry_after.is_some();
+                if !is_busy || since.elapsed() > self.shared.settings.answer_timeout * 2 {
                     self.version = None;
                 }
                 let asked_for = error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
@@ -99,6 +100,15 @@ impl Follower {
                 self.backoff.next_delay().max(asked_for)
             }
         }
+    }
+
+    /// How long to wait after a watch that ended at once. Long enough for another server to come, it is read anew.
+    fn wait(&mut self) -> Duration {
+        let pause = self.backoff.next_delay();
+        if pause > QUICK {
+            self.version = None;
+        }
+        pause
     }
 
     async fn request(&mut self, round: u64) -> Result<(), KubernetesError> {
@@ -153,14 +163,12 @@ impl Follower {
 
     async fn watch(&mut self, api: &Api<'_>) -> Result<(), KubernetesError> {
         let version = self.version.as_deref().unwrap_or("0");
-        let watch = match api.watch(Some(version)).await {
-            // Nobody is there: who will be may have other data, however soon it comes.
-            Err(error) if error.status.is_none() => {
-                self.version = None;
-                return Err(error);
-            }
-            answered => answered?,
-        };
+        let asked = Instant::now();
+        let watch = api.watch(Some(version)).await?;
+        if asked.elapsed() > QUICK {
+            self.version = None;
+            return Ok(());
+        }
         self.failing_since = None;
         self.shared.report(Report::Well(self.source.clone())).await;
         self.follow_on(api, watch).await
@@ -208,4 +216,5 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A watch that lasts this long shows that all is well.
 const LASTS: Duration = Duration::from_secs(2);
+/// No server starts with other data in less.
 const QUICK: Duration = Duration::from_millis(500);
