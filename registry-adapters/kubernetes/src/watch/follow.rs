@@ -82,8 +82,8 @@ impl Follower {
         }
         match result {
             Ok(()) => {
-                // One that ends as soon as it begins would be asked for without pause.
-                if lasted < QUICK { self.wait() } else { Duration::ZERO }
+                // One that ends as soon as it begins would be asked for without pause. No longer one: see `QUICK`.
+                if lasted < QUICK { RETRY_MIN } else { Duration::ZERO }
             }
             Err(error) if error.is_version_lost() => {
                 self.version = None;
@@ -100,15 +100,6 @@ impl Follower {
                 self.backoff.next_delay().max(asked_for)
             }
         }
-    }
-
-    /// How long to wait after a watch that ended at once. Long enough for another server to come, it is read anew.
-    fn wait(&mut self) -> Duration {
-        let pause = self.backoff.next_delay();
-        if pause > QUICK {
-            self.version = None;
-        }
-        pause
     }
 
     async fn request(&mut self, round: u64) -> Result<(), KubernetesError> {
