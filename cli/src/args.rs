@@ -10,9 +10,9 @@ use crate::{analyze, ca, demo, get, inject, kubernetes, status, token, workload}
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// The control plane: its admin socket's path, or http://HOST:PORT of its admin listener
-    /// [default: /var/lib/weft/admin.sock].
-    #[arg(long, global = true, env = "WEFT_CONTROL", value_name = "PATH|URL")]
+    /// The control plane: its admin socket's path, http://HOST:PORT of its admin listener, or kubernetes[:NAMESPACE] for those in
+    /// the cluster of $KUBECONFIG or ~/.kube/config [default: /var/lib/weft/admin.sock].
+    #[arg(long, global = true, env = "WEFT_CONTROL", value_name = "PATH|URL|kubernetes")]
     pub(crate) control: Option<ControlAddress>,
     /// How to print what was asked for.
     #[arg(short, long, global = true, value_enum, default_value_t)]

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use http::{Method, Request};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
 use kube::config::Kubeconfig;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use weft_registry::causes;
 use weft_registry_kubernetes::{KubernetesSettings, connect};
 
@@ -67,6 +70,21 @@ impl Cluster {
         let cluster = read.clusters.into_iter().find(|cluster| cluster.name == named.cluster);
         let server = cluster.and_then(|cluster| cluster.cluster?.server).unwrap_or_default();
         Ok(Self { namespace: client.default_namespace().to_owned(), client, context, server })
+    }
+
+    /// A stream to a port of a pod, by the API server, as `kubectl port-forward` has one.
+    pub(crate) async fn stream(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ClusterError> {
+        let what = format!("port-forward {namespace}/{pod}");
+        let unreachable = |reason: String| ClusterError::Unreachable { what: what.clone(), reason };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let forwarded = pods.portforward(pod, &[port]).await;
+        let mut forwarded = forwarded.map_err(|error| unreachable(causes(&error).to_string()))?;
+        forwarded.take_stream(port).ok_or_else(|| unreachable(format!("no stream to port {port}")))
     }
 
     /// GET: an object, or a list's first page.

@@ -1,11 +1,15 @@
-//! Talks to a control plane's admin endpoint: HTTP/1 over its Unix socket, or over loopback TCP.
+//! Talks to a control plane's admin endpoint: HTTP/1 over its Unix socket, over loopback TCP, or over the API server of the
+//! cluster that it runs in.
 //!
-//! One connection a request: a command makes one or two. Every failure says what to do next. It knows paths and
-//! bytes; what they mean is `weft-control-api`'s.
+//! One connection a request: a command makes one or two. In a cluster there are several control planes: one thing is asked of
+//! whoever knows it, and their status of all. Every failure says what to do next. It knows paths and bytes; what they mean is
+//! `weft-control-api`'s.
+
+mod replicas;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,8 +22,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use weft_control_api::Refused;
+
+use replicas::Replicas;
 
 /// Where a control plane's admin endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub(crate) enum ControlAddress {
     Socket(PathBuf),
     /// `host:port`, which only reads.
     Http(String),
+    /// The namespace of a Kubernetes cluster where the control planes are, which only read.
+    Kubernetes(String),
 }
 
 impl Default for ControlAddress {
@@ -50,9 +59,18 @@ impl FromStr for ControlAddress {
             }
             return Ok(Self::Http(authority.to_owned()));
         }
+        if let Some(rest) = text.strip_prefix("kubernetes") {
+            match rest.strip_prefix(':') {
+                None if rest.is_empty() => return Ok(Self::Kubernetes("weft-system".to_owned())),
+                Some(namespace) => return crate::kubernetes::namespace(namespace).map(Self::Kubernetes),
+                None => {}
+            }
+        }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         if path.is_empty() || path.contains("://") {
-            return Err("expected the path of a Unix socket, or http://HOST:PORT".to_owned());
+            return Err(
+                "expected the path of a Unix socket, http://HOST:PORT or kubernetes[:NAMESPACE]".to_owned()
+            );
         }
         Ok(Self::Socket(PathBuf::from(path)))
     }
@@ -63,6 +81,7 @@ impl fmt::Display for ControlAddress {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
             Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Kubernetes(namespace) => write!(f, "kubernetes:{namespace}"),
         }
     }
 }
@@ -79,6 +98,9 @@ pub(crate) enum ControlError {
     /// It took too long.
     #[error("the control plane at {address} did not answer within {} s: see its log", TIMEOUT.as_secs())]
     TimedOut { address: ControlAddress },
+    /// The cluster does not lead to one.
+    #[error("no control plane answers at {address}: {reason}")]
+    Cluster { address: ControlAddress, reason: String },
     /// It answered that it won't.
     #[error("{message}")]
     Refused { status: StatusCode, message: String },
@@ -91,21 +113,54 @@ fn next_step(cause: &io::Error) -> &'static str {
     }
 }
 
-/// A control plane to ask.
+/// A control plane to ask, or those of a cluster.
 pub(crate) struct Control {
     address: ControlAddress,
+    /// Those of a cluster, once it was asked for them.
+    replicas: OnceCell<Replicas>,
+}
+
+/// One process to ask.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Socket(&'a Path),
+    Http(&'a str),
+    Replica(&'a Replicas, &'a str),
 }
 
 impl Control {
     /// The one at `address`. Nothing is connected yet.
     pub(crate) fn new(address: ControlAddress) -> Self {
-        Self { address }
+        Self { address, replicas: OnceCell::new() }
     }
 
-    /// Reads what is at `path`.
+    /// The namespace of the cluster whose control planes are asked, if it is one.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        match &self.address {
+            ControlAddress::Kubernetes(namespace) => Some(namespace),
+            _ => None,
+        }
+    }
+
+    /// Reads what is at `path`, from the first that has it.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ControlError> {
-        let body = self.call(Method::GET, path, Bytes::new()).await?;
-        self.decode(&body)
+        let ways = self.ways().await?;
+        let mut answer = self.call(ways[0], Method::GET, path, Bytes::new()).await;
+        for way in &ways[1..] {
+            if answer.is_err() {
+                answer = self.call(*way, Method::GET, path, Bytes::new()).await.or(answer);
+            }
+        }
+        self.decode(&answer?)
+    }
+
+    /// Reads what is at `path` from each.
+    pub(crate) async fn get_all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ControlError> {
+        let mut answers = Vec::new();
+        for way in self.ways().await? {
+            answers.push(self.decode(&self.call(way, Method::GET, path, Bytes::new()).await?)?);
+        }
+        Ok(answers)
     }
 
     /// Sends `body` to `path` and reads the answer.
@@ -115,25 +170,48 @@ impl Control {
         body: &impl Serialize,
     ) -> Result<T, ControlError> {
         let body = serde_json::to_vec(body).map_err(|error| self.garbled(&error))?;
-        let answer = self.call(Method::POST, path, body.into()).await?;
+        let answer = self.call(self.ways().await?[0], Method::POST, path, body.into()).await?;
         self.decode(&answer)
     }
 
     /// Deletes what is at `path`.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ControlError> {
-        self.call(Method::DELETE, path, Bytes::new()).await.map(|_| ())
+        self.call(self.ways().await?[0], Method::DELETE, path, Bytes::new()).await.map(|_| ())
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ControlError> {
+    /// Whom to ask; at least one.
+    async fn ways(&self) -> Result<Vec<Way<'_>>, ControlError> {
+        Ok(match &self.address {
+            ControlAddress::Socket(path) => vec![Way::Socket(path)],
+            ControlAddress::Http(authority) => vec![Way::Http(authority)],
+            ControlAddress::Kubernetes(namespace) => {
+                let opening = self.replicas.get_or_try_init(|| Replicas::open(namespace));
+                let replicas = opening.await.map_err(|error| self.of_cluster(&error))?;
+                replicas.pods().map(|pod| Way::Replica(replicas, pod)).collect()
+            }
+        })
+    }
+
+    async fn call(
+        &self,
+        way: Way<'_>,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ControlError> {
         let exchange = async {
-            match &self.address {
-                ControlAddress::Socket(socket) => {
+            match way {
+                Way::Socket(socket) => {
                     let stream = UnixStream::connect(socket).await.map_err(|e| self.unreachable(e))?;
                     self.exchange(stream, "localhost", method, path, body).await
                 }
-                ControlAddress::Http(authority) => {
+                Way::Http(authority) => {
                     let stream = TcpStream::connect(authority).await.map_err(|e| self.unreachable(e))?;
                     self.exchange(stream, authority, method, path, body).await
+                }
+                Way::Replica(replicas, pod) => {
+                    let stream = replicas.stream(pod).await.map_err(|e| self.of_cluster(&e.into()))?;
+                    self.exchange(stream, "localhost", method, path, body).await
                 }
             }
         };
@@ -182,6 +260,10 @@ impl Control {
         }
     }
 
+    fn of_cluster(&self, error: &anyhow::Error) -> ControlError {
+        ControlError::Cluster { address: self.address.clone(), reason: format!("{error:#}") }
+    }
+
     fn unreachable(&self, cause: io::Error) -> ControlError {
         ControlError::Unreachable { address: self.address.clone(), cause }
     }
@@ -209,8 +291,13 @@ mod tests {
         assert_eq!(parse("/run/a.sock"), Ok(ControlAddress::Socket("/run/a.sock".into())));
         assert_eq!(parse("unix:/run/a.sock"), Ok(ControlAddress::Socket("/run/a.sock".into())));
         assert_eq!(parse("http://127.0.0.1:15011/"), Ok(ControlAddress::Http("127.0.0.1:15011".into())));
+        assert_eq!(parse("kubernetes"), Ok(ControlAddress::Kubernetes("weft-system".into())));
+        assert_eq!(parse("kubernetes:mesh"), Ok(ControlAddress::Kubernetes("mesh".into())));
+        assert_eq!(parse("kubernetes.sock"), Ok(ControlAddress::Socket("kubernetes.sock".into())));
         for bad in [
             "",
+            "kubernetes:",
+            "kubernetes:a/b",
             "unix:",
             "https://a:1",
             "http://a",

@@ -5,11 +5,12 @@
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use weft_control_api::{ProxyDump, ProxyStatus, ProxySync, ServiceView, Status, path};
+use weft_control_api::{ProxyDump, ProxyStatus, ProxySync, ServiceView, path};
 use weft_model::{Health, Namespace, PortName, Protocol, Tunnel, Workload, WorkloadPort};
 
 use crate::control::Control;
 use crate::output::{self, Cell, Format, Style, Table, Tone};
+use crate::status::of_all;
 
 /// `weft get`.
 #[derive(Debug, clap::Args)]
@@ -100,7 +101,7 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format, style: St
 
 async fn proxies(choice: &Choice, control: &Control, format: Format, style: Style) -> Result<String> {
     // The whole status for its clock: ages are told by the control plane's.
-    let mut status: Status = control.get(path::STATUS).await?;
+    let mut status = of_all(control).await?;
     status.proxies.retain(|proxy| choice.proxy(proxy));
     choice.found(!status.proxies.is_empty(), "proxies")?;
     let now = status.control_plane.now_unix_ms;

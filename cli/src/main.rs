@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     };
     tell(&error);
     match error.downcast_ref::<ControlError>() {
-        Some(ControlError::Unreachable { .. } | ControlError::TimedOut { .. }) => ExitCode::from(3),
+        Some(
+            ControlError::Unreachable { .. } | ControlError::Cluster { .. } | ControlError::TimedOut { .. },
+        ) => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     }
 }

@@ -3,7 +3,7 @@
 //! The answer is made of what the control plane says; nothing is judged twice. `--check` turns it into an exit status
 //! for scripts and monitoring.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use weft_control_api::{ControlPlaneStatus, ProxySync, RegistryState, RegistryStatus, Status, path};
 
 use weft_model::Severity;
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) async fn run(args: Args, control: &Control, format: Format, style: Style) -> Result<()> {
-    let status: Status = control.get(path::STATUS).await?;
+    let status = of_all(control).await?;
     match format {
         Format::Table => output::print(&text(&status, style))?,
         _ => output::print(&output::document(&status, format)?)?,
@@ -33,6 +33,42 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format, style: St
         1 => bail!("1 thing is not in order"),
         count => bail!("{count} things are not in order"),
     }
+}
+
+/// The status of the mesh: where there are several control planes, of all of them as one.
+pub(crate) async fn of_all(control: &Control) -> Result<Status> {
+    let all: Vec<Status> = control.get_all(path::STATUS).await?;
+    let count = all.len();
+    let mut merged = all.into_iter().reduce(merge).context("no control plane answered")?;
+    if count > 1 {
+        merged.control_plane.notes.push(format!("{count} control planes, shown as one: the worst of each"));
+        merged.proxies.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(merged)
+}
+
+/// The worse of two, with the proxies of both.
+fn merge(mut one: Status, other: Status) -> Status {
+    if one.control_plane.ready && !other.control_plane.ready {
+        one.control_plane = other.control_plane;
+    }
+    for registry in other.registries {
+        let is_well = registry.state == RegistryState::Synced && registry.held_reset.is_none();
+        match one.registries.iter_mut().find(|known| known.id == registry.id) {
+            Some(known) if !is_well => *known = registry,
+            Some(_) => {}
+            None => one.registries.push(registry),
+        }
+    }
+    for proxy in other.proxies {
+        match one.proxies.iter_mut().find(|known| known.name == proxy.name) {
+            // It went from one to the other, and the first has not noticed yet.
+            Some(known) if known.connected_unix_ms < proxy.connected_unix_ms => *known = proxy,
+            Some(_) => {}
+            None => one.proxies.push(proxy),
+        }
+    }
+    one
 }
 
 /// How many things want somebody's attention.
@@ -180,6 +216,30 @@ mod tests {
             "proxies": []
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn of_several_control_planes_the_worst_is_shown_and_each_proxy_once() {
+        let proxy = |name: &str, since: u64| {
+            serde_json::from_value(json!({"name": name, "identity": "spiffe://td/ns/a/sa/b", "instance": "i",
+                "address": "10.0.0.1:1", "user_agent": "weft-proxy/0.1.0", "connected_unix_ms": since,
+                "applied_revision": 1, "sync": "in_sync", "reasons": [], "subscriptions": 1}))
+            .unwrap()
+        };
+        let (mut one, mut other) = (status(), status());
+        one.registries[0].state = RegistryState::Synced;
+        one.registries[0].held_reset = None;
+        other.control_plane.ready = false;
+        (one.proxies, other.proxies) =
+            (vec![proxy("a", 1), proxy("b", 5)], vec![proxy("c", 1), proxy("a", 9)]);
+        for merged in [merge(one.clone(), other.clone()), merge(other, one)] {
+            assert!(!merged.control_plane.ready);
+            assert_eq!(merged.registries[0].state, RegistryState::Denied);
+            let mut proxies: Vec<_> =
+                merged.proxies.iter().map(|proxy| (proxy.name.as_str(), proxy.connected_unix_ms)).collect();
+            proxies.sort_unstable();
+            assert_eq!(proxies, [("a", 9), ("b", 5), ("c", 1)]);
+        }
     }
 
     #[test]

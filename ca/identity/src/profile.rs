@@ -2,7 +2,7 @@
 //! `verify.rs`'s part, since webpki checks chains but never looks at URI names.
 
 use rustls_pki_types::CertificateDer;
-use weft_model::{InvalidSpiffeId, SpiffeId};
+use weft_model::{InvalidSpiffeId, SpiffeId, TrustDomain};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -54,6 +54,16 @@ pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, InvalidSvid> {
 }
 
 /// Reads one certificate; nothing may follow it.
+/// The trust domain that a root names, as the SPIFFE X509-SVID standard recommends (4.1) and ours do.
+pub fn domain_of_root(root: &CertificateDer<'_>) -> Option<TrustDomain> {
+    let parsed = parse(root).ok()?;
+    let names = &parsed.subject_alternative_name().ok()??.value.general_names;
+    names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix("spiffe://")?.parse().ok(),
+        _ => None,
+    })
+}
+
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, InvalidSvid> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),

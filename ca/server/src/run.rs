@@ -42,6 +42,7 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let parts = CaServiceParts {
         authority: Arc::clone(&authority),
         tokens,
+        shared_tokens: None,
         consul,
         kubernetes,
         limits: settings.limits,

@@ -24,6 +24,7 @@ use crate::csr::{Csr, InvalidCsr};
 use crate::issuing::IssueError;
 use crate::kubernetes::{KubernetesAttestor, KubernetesRefusal};
 use crate::limits::{Buckets, LimitSettings};
+use crate::shared_tokens::{self, SharedTokens};
 use crate::tokens::{JoinTokens, TokenRefusal};
 use crate::transport::PeerIdentity;
 
@@ -34,6 +35,8 @@ pub struct CaServiceParts {
     pub authority: Arc<Authority>,
     /// Attests joins by token.
     pub tokens: Arc<JoinTokens>,
+    /// Attests joins by tokens that it has not itself, where several share them.
+    pub shared_tokens: Option<Arc<dyn SharedTokens>>,
     /// Attests Consul services, where a Consul is set up.
     pub consul: Option<Arc<ConsulAttestor>>,
     /// Attests pods, where a Kubernetes is set up.
@@ -49,6 +52,7 @@ type Identities = Mutex<Buckets<(SpiffeId, IpAddr)>>;
 pub struct CaService {
     authority: Arc<Authority>,
     tokens: Arc<JoinTokens>,
+    shared_tokens: Option<Arc<dyn SharedTokens>>,
     consul: Option<Arc<ConsulAttestor>>,
     kubernetes: Option<Arc<KubernetesAttestor>>,
     addresses: Mutex<Buckets<IpAddr>>,
@@ -60,10 +64,11 @@ pub struct CaService {
 impl CaService {
     /// A service of these parts.
     pub fn new(parts: CaServiceParts) -> Self {
-        let CaServiceParts { authority, tokens, consul, kubernetes, limits } = parts;
+        let CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, limits } = parts;
         let addresses = Mutex::new(Buckets::new(limits.per_address));
         let identities = Arc::new(Mutex::new(Buckets::new(limits.per_identity)));
-        Self { authority, tokens, consul, kubernetes, addresses, identities, counts: Arc::default() }
+        let counts = Arc::default();
+        Self { authority, tokens, shared_tokens, consul, kubernetes, addresses, identities, counts }
     }
 
     /// What it does is counted here.
@@ -102,16 +107,25 @@ impl CaService {
 
     async fn by_token(&self, text: String, csr: &Csr, address: IpAddr) -> Result<SpiffeId, Refusal> {
         let token: JoinToken = text.parse().map_err(TokenRefusal::from)?;
-        let (tokens, identities, csr) = (Arc::clone(&self.tokens), Arc::clone(&self.identities), csr.clone());
+        // What would be refused later must not cost the token.
+        let may = move |csr: &Csr, identities: &Identities, id: &SpiffeId| {
+            csr.check_id(id)?;
+            within_rate(identities, id.clone(), address).map(drop)
+        };
+        let (tokens, identities) = (Arc::clone(&self.tokens), Arc::clone(&self.identities));
+        let (own, asked) = (token.clone(), csr.clone());
         // Files and flushes: not on a thread that serves others, and there and back only once.
         let asking = tokio::task::spawn_blocking(move || {
-            tokens.redeem_if(&token, SystemTime::now(), |id| {
-                // What would be refused later must not cost the token.
-                csr.check_id(id)?;
-                within_rate(&identities, id.clone(), address).map(drop)
-            })
+            tokens.redeem_if(&own, SystemTime::now(), |id| may(&asked, &identities, id))
         });
-        asking.await.map_err(|_| Refusal::Stopped)?
+        match (asking.await.map_err(|_| Refusal::Stopped)?, &self.shared_tokens) {
+            (Err(Refusal::Token(TokenRefusal::Unknown(_))), Some(shared)) => {
+                let now = SystemTime::now();
+                let may = |id: &SpiffeId| may(csr, &self.identities, id);
+                shared_tokens::redeem_if(shared.as_ref(), &token, now, may).await
+            }
+            (known, _) => known,
+        }
     }
 
     async fn by_consul(&self, leaf: wire::ConsulLeaf, csr: &[u8]) -> Result<SpiffeId, Refusal> {

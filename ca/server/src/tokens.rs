@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-use weft_identity::{CONTROL_PLANE_PATH, JoinToken, RootPin};
+use serde::Serialize;
+use weft_identity::{JoinToken, RootPin, StoredToken, UnfitToken};
 use weft_model::SpiffeId;
 
 use crate::flush::Flush;
@@ -24,14 +24,14 @@ pub enum TokenError {
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Too short or too long a life.
-    #[error("a token's life is {0:?}; expected 1s to 7days")]
-    Ttl(Duration),
-    /// Nobody joins under this id.
-    #[error("{0} is reserved for the control plane")]
-    Reserved(SpiffeId),
-    /// A token's file is damaged.
-    #[error("token {id}: its file is damaged: {cause}; revoke it and make another")]
+    /// There can be no such token.
+    #[error(transparent)]
+    Unfit(#[from] UnfitToken),
+    /// What several CAs share can't be reached.
+    #[error("shared tokens: {0}")]
+    Away(String),
+    /// What is kept of a token is damaged.
+    #[error("token {id}: what is kept of it is damaged: {cause}; revoke it and make another")]
     Damaged {
         /// Which token.
         id: String,
@@ -71,7 +71,7 @@ pub enum TokenRefusal {
         /// For whom it was.
         identity: SpiffeId,
     },
-    /// The state directory; not the caller's mistake.
+    /// Where tokens are kept; not the caller's mistake.
     #[error(transparent)]
     Store(#[from] TokenError),
 }
@@ -99,16 +99,6 @@ pub struct TokenRecord {
     pub expires: SystemTime,
     /// What became of it.
     pub state: TokenState,
-}
-
-/// What is stored of a token. Unknown fields are refused: half-understood is not understood.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    identity: SpiffeId,
-    secret_sha256: String,
-    /// Unix seconds.
-    expires: u64,
 }
 
 /// The tokens of a state directory.
@@ -149,20 +139,13 @@ impl JoinTokens {
         ttl: Duration,
         now: SystemTime,
     ) -> Result<JoinToken, TokenError> {
-        if !TTL.contains(&ttl) {
-            return Err(TokenError::Ttl(ttl));
-        }
-        if identity.path() == CONTROL_PLANE_PATH || identity.path().is_empty() {
-            return Err(TokenError::Reserved(identity.clone()));
-        }
+        let token = JoinToken::random(*self.pin.lock().unwrap_or_else(PoisonError::into_inner));
+        let stored = StoredToken::new(&token, identity, ttl, now)?;
         // Each look reads every token, so not with each one that is made.
         if unix(now) >= self.tidied.load(Ordering::Relaxed) + TIDY_EVERY.as_secs() {
             self.tidied.store(unix(now), Ordering::Relaxed);
             self.forget_old(now)?;
         }
-        let token = JoinToken::random(*self.pin.lock().unwrap_or_else(PoisonError::into_inner));
-        let secret_sha256 = hex::encode(token.secret_hash());
-        let stored = Stored { identity: identity.clone(), secret_sha256, expires: unix(now + ttl) };
         let text = serde_json::to_string(&stored)
             .map_err(|cause| TokenError::Damaged { id: token.id().to_owned(), cause })?;
         self.directory.write(&file_of(token.id()), &text)?;
@@ -174,7 +157,7 @@ impl JoinTokens {
     /// # Errors
     /// When its file can't be read or is damaged.
     pub fn record(&self, id: &str, now: SystemTime) -> Result<Option<TokenRecord>, TokenError> {
-        Ok(self.read("", id)?.map(|stored| stored.record(id.to_owned(), false, now)))
+        Ok(self.read("", id)?.map(|stored| record(&stored, id.to_owned(), false, now)))
     }
 
     /// All tokens that are remembered, used and expired ones too. Damaged files are left out; a use of one says so.
@@ -186,7 +169,7 @@ impl JoinTokens {
         for (prefix, used) in [("", false), ("used/", true)] {
             for id in self.ids(used)? {
                 let Ok(Some(stored)) = self.read(prefix, &id) else { continue };
-                records.push(stored.record(id, used, now));
+                records.push(record(&stored, id, used, now));
             }
         }
         records.sort_by(|a, b| a.id.cmp(&b.id));
@@ -209,22 +192,12 @@ impl JoinTokens {
     /// Why it can't be used.
     pub fn check(&self, token: &JoinToken, now: SystemTime) -> Result<SpiffeId, TokenRefusal> {
         let id = token.id().to_owned();
-        let (stored, used) = match self.read("", &id)? {
+        let (mut stored, used) = match self.read("", &id)? {
             Some(stored) => (stored, false),
             None => (self.read("used/", &id)?.ok_or_else(|| TokenRefusal::Unknown(id.clone()))?, true),
         };
-        // Hashes of 256 random bits: how long the comparison takes tells nothing of use.
-        if stored.secret_sha256 != hex::encode(token.secret_hash()) {
-            return Err(TokenRefusal::WrongSecret(id));
-        }
-        let identity = stored.identity.clone();
-        if used {
-            return Err(TokenRefusal::Used { id, identity });
-        }
-        match stored.is_expired(now) {
-            true => Err(TokenRefusal::Expired { id, identity }),
-            false => Ok(identity),
-        }
+        stored.used = used;
+        judge(&stored, token, now)
     }
 
     /// Uses a token: from here on nobody can. Call it before issuing.
@@ -267,7 +240,7 @@ impl JoinTokens {
         Ok(names.iter().filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect())
     }
 
-    fn read(&self, prefix: &str, id: &str) -> Result<Option<Stored>, TokenError> {
+    fn read(&self, prefix: &str, id: &str) -> Result<Option<StoredToken>, TokenError> {
         let Some(text) = self.directory.read(&format!("{prefix}{}", file_of(id)))? else { return Ok(None) };
         serde_json::from_str(&text)
             .map(Some)
@@ -277,8 +250,8 @@ impl JoinTokens {
     /// Removes tokens that are over for so long that nobody will ask what became of them.
     fn forget_old(&self, now: SystemTime) -> Result<(), TokenError> {
         for record in self.list(now)? {
-            if record.expires + REMEMBERED < now {
-                let prefix = if record.state == TokenState::Used { "used/" } else { "" };
+            let prefix = if record.state == TokenState::Used { "used/" } else { "" };
+            if self.read(prefix, &record.id)?.is_some_and(|stored| stored.is_forgotten(now)) {
                 self.directory.remove(&format!("{prefix}{}", file_of(&record.id)))?;
             }
         }
@@ -286,20 +259,32 @@ impl JoinTokens {
     }
 }
 
-impl Stored {
-    fn record(self, id: String, used: bool, now: SystemTime) -> TokenRecord {
-        let state = match used {
-            true => TokenState::Used,
-            false if self.is_expired(now) => TokenState::Expired,
-            false => TokenState::Unused,
-        };
-        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(self.expires);
-        TokenRecord { id, identity: self.identity, expires, state }
+/// Whose the token is that `stored` was kept of, if it can be used now.
+pub(crate) fn judge(
+    stored: &StoredToken,
+    token: &JoinToken,
+    now: SystemTime,
+) -> Result<SpiffeId, TokenRefusal> {
+    let (id, identity) = (token.id().to_owned(), stored.identity.clone());
+    if !stored.is_of(token) {
+        return Err(TokenRefusal::WrongSecret(id));
     }
+    if stored.used {
+        return Err(TokenRefusal::Used { id, identity });
+    }
+    match stored.is_expired(now) {
+        true => Err(TokenRefusal::Expired { id, identity }),
+        false => Ok(identity),
+    }
+}
 
-    fn is_expired(&self, now: SystemTime) -> bool {
-        unix(now) >= self.expires
-    }
+fn record(stored: &StoredToken, id: String, used: bool, now: SystemTime) -> TokenRecord {
+    let state = match used {
+        true => TokenState::Used,
+        false if stored.is_expired(now) => TokenState::Expired,
+        false => TokenState::Unused,
+    };
+    TokenRecord { id, identity: stored.identity.clone(), expires: stored.expires(), state }
 }
 
 impl fmt::Debug for JoinTokens {
@@ -317,10 +302,7 @@ fn unix(time: SystemTime) -> u64 {
 }
 
 const USED: &str = "used";
-/// A token is for joining now, not for keeping.
-const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
-const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]
 mod tests;

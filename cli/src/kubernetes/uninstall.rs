@@ -57,7 +57,7 @@ fn steps(namespace: &str) -> Result<Vec<Vec<String>>> {
         name: name.to_owned(),
         namespace: Some(namespace.to_owned()),
     };
-    objects.push(own("secret", "weft-ca"));
+    objects.extend(["weft-ca", weft_identity::SHARED_TOKENS].map(|name| own("secret", name)));
     objects.sort_by_key(|object| match object.kind.as_str() {
         "mutatingwebhookconfiguration" => 0,
         "deployment" | "daemonset" => 1,

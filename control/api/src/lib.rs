@@ -6,12 +6,14 @@
 //! IO, no logic beyond what both sides must agree on.
 
 mod ca;
+mod identity;
 mod listing;
 mod proxy;
 mod status;
 mod token;
 
 pub use ca::{CaView, Rotate, RotationPhase};
+pub use identity::identity;
 pub use listing::{HealthCount, ServiceView, SnapshotView};
 pub use proxy::{ProxyDump, ProxyStatus, ProxySync, Refusal, TypeStatus};
 pub use status::{

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use weft_ca::{
     Authority, AuthoritySettings, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens,
-    KubernetesAttestor, KubernetesCluster, LimitSettings, OwnPem,
+    KubernetesAttestor, KubernetesCluster, LimitSettings, OwnPem, SharedTokens,
 };
 use weft_identity::{CONTROL_PLANE_PATH, SvidSource, TrustBundles};
 use weft_model::{RegistryId, RegistryKind, ServiceKey, SpiffeId};
@@ -105,11 +105,16 @@ impl Ca {
     }
 
     /// What proxies see of it.
-    pub(crate) fn service(&self, attestors: Attestors, limits: LimitSettings) -> CaService {
+    pub(crate) fn service(
+        &self,
+        attestors: Attestors,
+        shared_tokens: Option<Arc<dyn SharedTokens>>,
+        limits: LimitSettings,
+    ) -> CaService {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
         let Attestors { consul, kubernetes } = attestors;
         let kubernetes = Some(kubernetes);
-        CaService::new(CaServiceParts { authority, tokens, consul, kubernetes, limits })
+        CaService::new(CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, limits })
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,12 +15,13 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 use serde::Deserialize;
-use weft_ca::Authority;
+use weft_ca::{Authority, SharedTokens};
 use weft_model::RegistryId;
 use weft_registry_kubernetes::connect;
 
 use crate::ca::authority_settings;
 use crate::settings::Settings;
+use crate::token_secret::TokenSecret;
 
 /// `[ca.secret]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,13 +32,20 @@ pub(crate) struct SecretSettings {
     /// The Secret's name.
     #[serde(default = "default_name")]
     pub(crate) name: String,
-    /// Its namespace; absent: that of this pod, or of the kubeconfig's context.
+    /// The name of the Secret with the join tokens that the control planes share. It need not be there.
+    #[serde(default = "default_tokens")]
+    pub(crate) tokens: String,
+    /// Their namespace; absent: that of this pod, or of the kubeconfig's context.
     #[serde(default)]
     pub(crate) namespace: Option<String>,
 }
 
 fn default_name() -> String {
     "weft-ca".to_owned()
+}
+
+fn default_tokens() -> String {
+    weft_identity::SHARED_TOKENS.to_owned()
 }
 
 /// The root's file, which is the object's key too.
@@ -98,6 +107,16 @@ async fn read(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, kube::Err
             answer => return answer,
         }
     }
+}
+
+/// The join tokens that the control planes share, where the settings keep the root in a Secret.
+///
+/// # Errors
+/// When the settings of the registry lead to no API server.
+pub(crate) async fn shared_tokens(settings: &Settings) -> Result<Option<Arc<dyn SharedTokens>>> {
+    let Some(secret) = &settings.ca.secret else { return Ok(None) };
+    let api = api(settings, secret).await?;
+    Ok(Some(Arc::new(TokenSecret { api, name: secret.tokens.clone() })))
 }
 
 async fn api(settings: &Settings, secret: &SecretSettings) -> Result<Api<Secret>> {

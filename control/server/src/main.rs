@@ -25,6 +25,7 @@ mod rotate;
 mod run;
 mod settings;
 mod stalled;
+mod token_secret;
 mod webhook;
 
 use std::process::ExitCode;

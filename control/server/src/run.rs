@@ -58,6 +58,7 @@ pub(crate) async fn run(
     let followed = settings.registry.iter().map(|one| follow(one, &settings)).collect::<Result<Vec<_>>>()?;
     let attestors = Attestors::new(&settings)?;
     ca_secret::fetch(&settings).await?;
+    let shared_tokens = ca_secret::shared_tokens(&settings).await?;
     let ca = Ca::open(&settings)?;
     let admin_sockets = Listeners::bind(&settings.admin_socket(), settings.admin.listen).await?;
     let webhook = Webhook::open(&settings, &ca.authority).await?;
@@ -77,7 +78,7 @@ pub(crate) async fn run(
     let (registry_secrets, changes) = registry_secrets(&settings, &attestors, &events);
     let ads = ads(&settings, &published, phases.clone());
     let connections = Connections::new(settings.limits.connections);
-    let ca_service = ca.service(attestors, settings.ca.limits);
+    let ca_service = ca.service(attestors, shared_tokens, settings.ca.limits);
     let ready = await_registries(published.reports.clone(), settings.ready.registry_deadline);
     let rotator = rotator(&settings, &published, &ads, &ca);
     let seen =

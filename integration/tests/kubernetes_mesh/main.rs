@@ -1,6 +1,7 @@
 //! The mesh in a real Kubernetes: pods get their proxies by a label, call each other, and lose no request to what happens
 //! in a cluster every day.
 
+mod joining;
 mod mixed;
 mod restricted;
 mod world;
@@ -96,6 +97,7 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
         let wait = ["wait", "-n", "shop", "--for=condition=complete", job, "--timeout=60s"];
         world.kubectl(&wait).await?;
     }
+    joining::a_token_is_good_once_at_one_of_all_control_planes(&world).await?;
     strict(&world).await
 }
 

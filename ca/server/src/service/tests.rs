@@ -111,7 +111,8 @@ async fn ca_with(limits: LimitSettings) -> Ca {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (signs, joins) = (Arc::clone(&authority), Arc::clone(&tokens));
-    let parts = CaServiceParts { authority: signs, tokens: joins, consul, kubernetes, limits };
+    let shared_tokens = None;
+    let parts = CaServiceParts { authority: signs, tokens: joins, shared_tokens, consul, kubernetes, limits };
     let server = tonic::transport::Server::builder().add_service(CaService::new(parts).into_server());
     let connections = transport::Connections::new(transport::ConnectionLimits::default());
     let mut tasks = JoinSet::new();

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use weft_identity::CONTROL_PLANE_PATH;
+
 use super::*;
 
 struct Place {
@@ -126,17 +128,17 @@ fn tokens_that_are_long_over_are_forgotten() {
     let used = tokens.create(&web(), HOUR, now).unwrap();
     tokens.redeem(&used, now).unwrap();
     tokens.create(&web(), HOUR, now).unwrap();
-    tokens.create(&web(), HOUR, now + HOUR + REMEMBERED + Duration::from_secs(2)).unwrap();
+    tokens.create(&web(), HOUR, now + HOUR + 24 * 7 * HOUR + Duration::from_secs(2)).unwrap();
     assert_eq!(tokens.list(now).unwrap().len(), 1);
 }
 
 #[test]
 fn lives_out_of_range_and_the_control_planes_id_are_refused() {
     let Place { temporary: _temporary, tokens, now } = place();
-    assert!(matches!(tokens.create(&web(), Duration::ZERO, now), Err(TokenError::Ttl(_))));
-    assert!(matches!(tokens.create(&web(), 24 * 8 * HOUR, now), Err(TokenError::Ttl(_))));
+    assert!(matches!(tokens.create(&web(), Duration::ZERO, now), Err(TokenError::Unfit(UnfitToken::Ttl(_)))));
+    assert!(matches!(tokens.create(&web(), 24 * 8 * HOUR, now), Err(TokenError::Unfit(UnfitToken::Ttl(_)))));
     let control = format!("spiffe://weft.test{CONTROL_PLANE_PATH}").parse().unwrap();
-    assert!(matches!(tokens.create(&control, HOUR, now), Err(TokenError::Reserved(_))));
+    assert!(matches!(tokens.create(&control, HOUR, now), Err(TokenError::Unfit(UnfitToken::Reserved(_)))));
     assert_eq!(tokens.list(now).unwrap(), []);
 }
 

@@ -84,7 +84,7 @@ async fn create_token(admin: &Admin, body: Incoming) -> Answer {
             return refused(StatusCode::BAD_REQUEST, &format!("the request is no token to make: {error}"));
         }
     };
-    let identity = match view::identity(&wanted.identity, &admin.trust_domain) {
+    let identity = match weft_control_api::identity(&wanted.identity, &admin.trust_domain) {
         Ok(identity) => identity,
         Err(reason) => return refused(StatusCode::BAD_REQUEST, &reason),
     };
@@ -149,7 +149,7 @@ fn revoke_token(admin: &Admin, id: &str) -> Answer {
 
 fn failed_token(error: &weft_ca::TokenError) -> Answer {
     let status = match error {
-        weft_ca::TokenError::Ttl(_) | weft_ca::TokenError::Reserved(_) => StatusCode::BAD_REQUEST,
+        weft_ca::TokenError::Unfit(_) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     refused(status, &error.to_string())

@@ -7,7 +7,7 @@ use weft_control_api::{
     ControlPlaneStatus, HeldReset, ProblemView, RegistryError, RegistryState, RegistryStatus, RootView,
     ServiceView, Status, TokenState, TokenView,
 };
-use weft_model::{InvalidSpiffeId, RegistryId, Snapshot, SpiffeId, TrustDomain};
+use weft_model::{RegistryId, Snapshot};
 use weft_registry::{Problem, State};
 
 use super::Admin;
@@ -150,24 +150,6 @@ pub(super) fn services(snapshot: &Snapshot) -> Vec<ServiceView> {
     snapshot.services().map(|service| view(service)).collect()
 }
 
-/// An identity as people write it: `namespace/service-account`, or a whole SPIFFE id of this trust domain.
-pub(super) fn identity(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, String> {
-    if text.starts_with("spiffe://") {
-        let id: SpiffeId = text.parse().map_err(|error: InvalidSpiffeId| error.to_string())?;
-        if id.trust_domain() != *trust_domain {
-            return Err(format!("{id} is of another trust domain; this mesh is {trust_domain}"));
-        }
-        return Ok(id);
-    }
-    let Some((namespace, account)) = text.split_once('/') else {
-        return Err(format!(
-            "{text:?} is no identity; expected NAMESPACE/SERVICE-ACCOUNT or spiffe://{trust_domain}/…"
-        ));
-    };
-    let namespace = namespace.parse().map_err(|error: weft_model::InvalidName| error.to_string())?;
-    SpiffeId::of_service_account(trust_domain, &namespace, account).map_err(|error| error.to_string())
-}
-
 /// One of `/v1/tokens`.
 pub(super) fn token(record: &weft_ca::TokenRecord) -> TokenView {
     TokenView {
@@ -185,25 +167,6 @@ pub(super) fn token(record: &weft_ca::TokenRecord) -> TokenView {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_identity_is_written_short_or_whole() {
-        let domain: TrustDomain = "mesh.test".parse().unwrap();
-        for text in ["shop/web", "spiffe://mesh.test/ns/shop/sa/web"] {
-            assert_eq!(identity(text, &domain).unwrap().as_str(), "spiffe://mesh.test/ns/shop/sa/web");
-        }
-        for wrong in [
-            "web",
-            "",
-            "/web",
-            "shop/",
-            "shop/a/b",
-            "spiffe://other.test/ns/a/sa/b",
-            "spiffe://mesh.test/%41",
-        ] {
-            assert!(identity(wrong, &domain).is_err(), "{wrong:?} was accepted");
-        }
-    }
 
     #[test]
     fn a_problem_is_told_with_file_line_and_field() {

@@ -1,15 +1,19 @@
 //! `weft token`: join tokens, with which a proxy proves its identity the first time.
 //!
 //! `create` prints the token alone on standard output, so that it can be piped into a file; everything said to
-//! people goes to standard error. The token is shown once and can't be asked for again.
+//! people goes to standard error. The token is shown once and can't be asked for again. Tokens are one control plane's, or
+//! with `--control kubernetes` those that the control planes of a cluster share.
 
-use std::time::Duration;
+mod shared;
+
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use weft_control_api::{NewToken, TokenCreated, TokenView, path};
 
 use crate::control::Control;
 use crate::output::{self, Format, Style, Table};
+use shared::SharedTokens;
 
 /// `weft token`.
 #[derive(Debug, clap::Args)]
@@ -43,12 +47,27 @@ fn ttl(text: &str) -> Result<Duration, String> {
     if ttl < Duration::from_secs(1) { Err("expected at least 1s".to_owned()) } else { Ok(ttl) }
 }
 
+/// Whose tokens.
+enum Keeper<'a> {
+    Control(&'a Control),
+    Shared(SharedTokens),
+}
+
 /// Runs it.
 pub(crate) async fn run(args: Args, control: &Control, format: Format, style: Style) -> Result<()> {
+    let keeper = match control.namespace() {
+        Some(namespace) => Keeper::Shared(SharedTokens::open(namespace).await?),
+        None => Keeper::Control(control),
+    };
     match args.command {
         TokenCommand::Create { identity, ttl } => {
-            let request = NewToken { identity, ttl_seconds: ttl.as_secs() };
-            let created: TokenCreated = control.post(path::TOKENS, &request).await?;
+            let created: TokenCreated = match &keeper {
+                Keeper::Shared(shared) => shared.create(&identity, ttl, SystemTime::now()).await?,
+                Keeper::Control(control) => {
+                    let request = NewToken { identity, ttl_seconds: ttl.as_secs() };
+                    control.post(path::TOKENS, &request).await?
+                }
+            };
             eprintln!(
                 "token {} for {}: good once, within {}",
                 created.view.id,
@@ -61,14 +80,20 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format, style: St
             }
         }
         TokenCommand::List => {
-            let tokens: Vec<TokenView> = control.get(path::TOKENS).await?;
+            let tokens: Vec<TokenView> = match &keeper {
+                Keeper::Shared(shared) => shared.list(SystemTime::now()).await?,
+                Keeper::Control(control) => control.get(path::TOKENS).await?,
+            };
             match format {
                 Format::Table => output::print(&listing(&tokens, style)),
                 _ => output::print(&output::document(&tokens, format)?),
             }
         }
         TokenCommand::Revoke { id } => {
-            control.delete(&path::of(path::TOKENS, &id)).await?;
+            match &keeper {
+                Keeper::Shared(shared) => shared.revoke(&id).await?,
+                Keeper::Control(control) => control.delete(&path::of(path::TOKENS, &id)).await?,
+            }
             eprintln!("token {id} can no longer be used");
             Ok(())
         }
