@@ -6,6 +6,7 @@
 //!
 //! What is set on a listener the kernel gives to each connection that it accepts, so that accepting costs no further call.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result};
@@ -122,12 +123,21 @@ pub(crate) fn bind_dns(settings: &Settings) -> Result<(Vec<DnsSockets>, Vec<Sock
 }
 
 fn both_transports(address: SocketAddr) -> std::io::Result<(DnsSockets, SocketAddr)> {
-    let tcp = open(address, false, Only::OwnFamily)?;
-    // Port 0 becomes the same one for both.
-    let at = tcp.local_addr()?;
-    let udp = UdpSocket::bind(at)?;
-    udp.set_nonblocking(true)?;
-    Ok((DnsSockets { udp, tcp }, at))
+    let mut attempts = if address.port() == 0 { 16 } else { 1 };
+    loop {
+        let tcp = open(address, false, Only::OwnFamily)?;
+        // Port 0 becomes the same one for both; the one that was found for TCP may be another's for UDP.
+        let at = tcp.local_addr()?;
+        attempts -= 1;
+        match UdpSocket::bind(at) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && attempts > 0 => {}
+            udp => {
+                let udp = udp?;
+                udp.set_nonblocking(true)?;
+                return Ok((DnsSockets { udp, tcp }, at));
+            }
+        }
+    }
 }
 
 /// The admin endpoint's socket.

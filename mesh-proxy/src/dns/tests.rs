@@ -142,6 +142,16 @@ async fn resolver() -> (UdpSocket, String) {
     (socket, setting)
 }
 
+/// One that is asked over TCP at the same port as well. Other tests have ports of one kind or the other.
+async fn resolver_of_both() -> (UdpSocket, TcpListener, String) {
+    loop {
+        let (socket, setting) = resolver().await;
+        if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()).await {
+            return (socket, listener, setting);
+        }
+    }
+}
+
 /// The next question of the server to a resolver.
 async fn asked(resolver: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 2000];
@@ -253,8 +263,7 @@ async fn a_silent_resolver_is_left_for_the_next_one_and_when_all_are_silent_it_i
 
 #[tokio::test]
 async fn a_cut_answer_is_passed_on_as_such_and_who_asks_again_over_tcp_is_answered_over_tcp() {
-    let (resolver, setting) = resolver().await;
-    let tcp = TcpListener::bind(resolver.local_addr().unwrap()).await.unwrap();
+    let (resolver, tcp, setting) = resolver_of_both().await;
     let bench = Bench::new(&format!("nameservers = [{setting}]"));
     let question = question("big.example.com", A);
     let scripted = async {
