@@ -97,6 +97,22 @@ async fn watches_that_end_are_taken_up_where_they_ended() {
 }
 
 #[tokio::test]
+async fn behind_an_error_and_behind_a_late_answer_all_is_read_since_the_server_may_have_other_data() {
+    for fault in [Fault::Broken("pods"), Fault::Late(Duration::from_millis(700))] {
+        let fake = with_two_pods().await;
+        let patient = KubernetesSettings { answer_timeout: Duration::from_secs(2), ..fake.settings() };
+        let mut watching = follow(patient);
+        watching.until_synced().await;
+        fake.set_fault(fault);
+        fake.lose("pods", "shop/b");
+        watching.during(Duration::from_millis(900)).await;
+        fake.set_fault(Fault::None);
+        watching.until_members("shop/api", 1).await;
+        watching.until_synced().await;
+    }
+}
+
+#[tokio::test]
 async fn what_went_while_the_version_was_lost_goes_with_a_second_reading() {
     let fake = with_two_pods().await;
     let mut watching = synced(&fake).await;
@@ -168,6 +184,7 @@ async fn a_needed_kind_that_is_refused_is_denied_and_nothing_goes() {
 async fn a_busy_server_is_asked_again_when_it_says_so() {
     let fake = with_two_pods().await;
     let mut watching = synced(&fake).await;
+    let lists = fake.count("sendInitialEvents");
     fake.set_fault(Fault::Busy(2));
     watching.until("stale", |w| w.state() == State::Stale).await;
     assert!(watching.error().contains("429"), "{}", watching.error());
@@ -178,6 +195,7 @@ async fn a_busy_server_is_asked_again_when_it_says_so() {
     fake.set_fault(Fault::None);
     watching.until_synced().await;
     assert_eq!(watching.members("shop/api").len(), 2);
+    assert_eq!(fake.count("sendInitialEvents"), lists, "a busy server is not asked for everything");
 }
 
 #[tokio::test]

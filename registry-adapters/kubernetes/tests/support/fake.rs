@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     Broken(&'static str),
     /// Nothing is answered, also in watches that are open.
     Hang,
+    /// Everything is answered, so long after it was asked.
+    Late(Duration),
     /// 200 with something else.
     Garbage,
     /// Watches answer and send garbage.
@@ -182,6 +184,11 @@ impl FakeApi {
             (state.version, state.oldest, state.life) = (version, 0, state.life + 1);
             state.log.clear();
         });
+    }
+
+    /// As if etcd had been lost and filled again meanwhile: an object is gone, and no watch tells.
+    pub(crate) fn lose(&self, kind: &'static str, key: &str) {
+        self.write(|state| drop(state.objects.get_mut(kind).unwrap().remove(key)));
     }
 
     pub(crate) fn set_fault(&self, fault: Fault) {

@@ -83,6 +83,11 @@ async fn answer(
     state: &Mutex<State>,
     changed: watch::Receiver<()>,
 ) -> std::io::Result<()> {
+    let late = match state.lock().unwrap().fault {
+        Fault::Late(time) => time,
+        _ => Duration::ZERO,
+    };
+    tokio::time::sleep(late).await;
     let refusal = refusal(asked, &state.lock().unwrap());
     match refusal {
         Some(None) => {
