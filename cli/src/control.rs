@@ -154,13 +154,26 @@ impl Control {
         self.decode(&answer?)
     }
 
-    /// Reads what is at `path` from each.
-    pub(crate) async fn get_all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ControlError> {
-        let mut answers = Vec::new();
+    /// Reads what is at `path` from each; also why some gave no answer, as long as one did.
+    pub(crate) async fn get_all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(Vec<T>, Vec<ControlError>), ControlError> {
+        let (mut answers, mut silent) = (Vec::new(), Vec::new());
         for way in self.ways().await? {
-            answers.push(self.decode(&self.call(way, Method::GET, path, Bytes::new()).await?)?);
+            let answer = self.call(way, Method::GET, path, Bytes::new()).await;
+            match answer.and_then(|body| self.decode(&body)) {
+                Ok(answer) => answers.push(answer),
+                Err(error) => silent.push(error),
+            }
         }
-        Ok(answers)
+        match silent.pop() {
+            Some(error) if answers.is_empty() => Err(error),
+            last => {
+                silent.extend(last);
+                Ok((answers, silent))
+            }
+        }
     }
 
     /// Sends `body` to `path` and reads the answer.

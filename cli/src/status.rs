@@ -37,11 +37,13 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format, style: St
 
 /// The status of the mesh: where there are several control planes, of all of them as one.
 pub(crate) async fn of_all(control: &Control) -> Result<Status> {
-    let all: Vec<Status> = control.get_all(path::STATUS).await?;
-    let count = all.len();
+    let (all, silent) = control.get_all::<Status>(path::STATUS).await?;
+    let count = all.len() + silent.len();
     let mut merged = all.into_iter().reduce(merge).context("no control plane answered")?;
     if count > 1 {
+        merged.control_plane.ready &= silent.is_empty();
         merged.control_plane.notes.push(format!("{count} control planes, shown as one: the worst of each"));
+        merged.control_plane.notes.extend(silent.iter().map(ToString::to_string));
         merged.proxies.sort_by(|a, b| a.name.cmp(&b.name));
     }
     Ok(merged)

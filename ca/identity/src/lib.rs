@@ -43,7 +43,7 @@ pub use provider::{crypto_provider, install_crypto_provider};
 pub use refusal::{RefusalReason, refusal_of_io, refusal_reason, verify_error_of_io};
 pub use renewal::{RenewalSchedule, RenewalState};
 pub use source::SvidSource;
-pub use stored_token::{SHARED_TOKENS, StoredToken, UnfitToken};
+pub use stored_token::{SHARED_TOKENS, StoredToken, TokenState, UnfitToken};
 pub use svid::Svid;
 pub use token::{InvalidToken, JoinToken};
 pub use verify::{VerifyError, verify};

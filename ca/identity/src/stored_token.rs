@@ -27,6 +27,18 @@ pub struct StoredToken {
     pub used: bool,
 }
 
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// Can be used.
+    Unused,
+    /// Was used.
+    Used,
+    /// Was not used in time.
+    Expired,
+}
+
 /// Why there can be no such token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +95,15 @@ impl StoredToken {
     /// Whether its time is over.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         now >= self.expires()
+    }
+
+    /// What became of it.
+    pub fn state(&self, now: SystemTime) -> TokenState {
+        match self.used {
+            true => TokenState::Used,
+            false if self.is_expired(now) => TokenState::Expired,
+            false => TokenState::Unused,
+        }
     }
 
     /// Whether it is over for so long that nobody will ask what became of it.

@@ -51,4 +51,5 @@ pub use serving::Serving;
 pub use shared_tokens::SharedTokens;
 pub use shares::{Full, Place, Shares};
 pub use state::StateError;
-pub use tokens::{JoinTokens, TokenError, TokenRecord, TokenRefusal, TokenState};
+pub use tokens::{JoinTokens, TokenError, TokenRecord, TokenRefusal};
+pub use weft_identity::TokenState;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use weft_identity::{JoinToken, RootPin, StoredToken, UnfitToken};
+use weft_identity::{JoinToken, RootPin, StoredToken, TokenState, UnfitToken};
 use weft_model::SpiffeId;
 
 use crate::flush::Flush;
@@ -74,18 +74,6 @@ pub enum TokenRefusal {
     /// Where tokens are kept; not the caller's mistake.
     #[error(transparent)]
     Store(#[from] TokenError),
-}
-
-/// What became of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenState {
-    /// Can be used.
-    Unused,
-    /// Was used.
-    Used,
-    /// Was not used in time.
-    Expired,
 }
 
 /// A token as lists show it.
@@ -157,7 +145,7 @@ impl JoinTokens {
     /// # Errors
     /// When its file can't be read or is damaged.
     pub fn record(&self, id: &str, now: SystemTime) -> Result<Option<TokenRecord>, TokenError> {
-        Ok(self.read("", id)?.map(|stored| record(&stored, id.to_owned(), false, now)))
+        Ok(self.read("", id)?.map(|stored| record(stored, id.to_owned(), now)))
     }
 
     /// All tokens that are remembered, used and expired ones too. Damaged files are left out; a use of one says so.
@@ -168,8 +156,9 @@ impl JoinTokens {
         let mut records = Vec::new();
         for (prefix, used) in [("", false), ("used/", true)] {
             for id in self.ids(used)? {
-                let Ok(Some(stored)) = self.read(prefix, &id) else { continue };
-                records.push(record(&stored, id, used, now));
+                let Ok(Some(mut stored)) = self.read(prefix, &id) else { continue };
+                stored.used = used;
+                records.push(record(stored, id, now));
             }
         }
         records.sort_by(|a, b| a.id.cmp(&b.id));
@@ -278,13 +267,8 @@ pub(crate) fn judge(
     }
 }
 
-fn record(stored: &StoredToken, id: String, used: bool, now: SystemTime) -> TokenRecord {
-    let state = match used {
-        true => TokenState::Used,
-        false if stored.is_expired(now) => TokenState::Expired,
-        false => TokenState::Unused,
-    };
-    TokenRecord { id, identity: stored.identity.clone(), expires: stored.expires(), state }
+fn record(stored: StoredToken, id: String, now: SystemTime) -> TokenRecord {
+    TokenRecord { id, expires: stored.expires(), state: stored.state(now), identity: stored.identity }
 }
 
 impl fmt::Debug for JoinTokens {

@@ -138,10 +138,10 @@ fn stored(text: &str) -> Result<StoredToken, String> {
 
 fn view(id: &str, kept: &StoredToken, now: SystemTime) -> TokenView {
     let expires = kept.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let state = match kept.used {
-        true => TokenState::Used,
-        false if kept.is_expired(now) => TokenState::Expired,
-        false => TokenState::Unused,
+    let state = match kept.state(now) {
+        weft_identity::TokenState::Used => TokenState::Used,
+        weft_identity::TokenState::Expired => TokenState::Expired,
+        weft_identity::TokenState::Unused => TokenState::Unused,
     };
     TokenView {
         id: id.to_owned(),

@@ -98,6 +98,7 @@ async fn one_label_brings_pods_into_the_mesh_and_they_call_each_other_by_the_nam
         world.kubectl(&wait).await?;
     }
     joining::a_token_is_good_once_at_one_of_all_control_planes(&world).await?;
+    joining::all_control_planes_answer_as_one(&world).await?;
     strict(&world).await
 }
 
