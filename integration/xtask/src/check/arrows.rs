@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "weft-registry",
     "weft-registry-consul",
     "weft-registry-kubernetes",
+    "weft-registry-nomad",
     "weft-xds",
     "weft-identity",
     "weft-ca",
@@ -65,6 +66,7 @@ const NO_PATH: &[(&str, &[&str])] = &[
             "weft-registry",
             "weft-registry-consul",
             "weft-registry-kubernetes",
+            "weft-registry-nomad",
         ],
     ),
     // To Kubernetes it goes as the registry does (`weft analyze`, `weft demo --kubernetes`); to Consul by its HTTP API.

@@ -12,8 +12,18 @@ use crate::process;
 /// The oldest Go that the tools' go.mod files build with.
 const OLDEST_GO: (u32, u32) = (1, 26);
 
-/// Builds `packages` by `integration/tools/<folder>/go.mod` into the folder `output`, each under its own name.
+/// Builds `packages` by `integration/tools/<folder>/go.mod` into the folder `output`, each under its own name. They are
+/// static: what goes into an image has no libraries beside it.
 pub(super) fn build(folder: &str, packages: &[&str], flags: &str, output: &Path) -> Result<()> {
+    run(folder, packages, flags, output, "0")
+}
+
+/// The same for programs that have parts in C.
+pub(super) fn build_with_c(folder: &str, packages: &[&str], output: &Path) -> Result<()> {
+    run(folder, packages, "", output, "1")
+}
+
+fn run(folder: &str, packages: &[&str], flags: &str, output: &Path, cgo: &str) -> Result<()> {
     let go = toolchain()?;
     // `-mod=mod` adds what is needed to go.mod, so it works on a copy and never touches the checkout.
     let work = tempfile::tempdir()?;
@@ -31,8 +41,7 @@ pub(super) fn build(folder: &str, packages: &[&str], flags: &str, output: &Path)
         // With the slash Go takes it for a folder also where it does not exist yet.
         .arg(output.join(""))
         .args(packages);
-    // Static: what goes into an image has no libraries beside it.
-    command.current_dir(work.path()).envs([("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
+    command.current_dir(work.path()).envs([("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("CGO_ENABLED", cgo)]);
     process::patient(&format!("building {} with {}", packages.join(" "), go.display()), &mut command)
 }
 

@@ -1,11 +1,12 @@
 //! The real servers of the tests: which ones there are, and how each is had.
 //!
-//! Consul is under the BUSL: a test tool only, never shipped, nothing of it in what we build.
+//! Consul and Nomad are under the BUSL: test tools only, never shipped, nothing of them in what we build.
 
 mod apt;
 mod consul;
 mod go;
 mod kubernetes;
+mod nomad;
 mod python;
 
 use std::path::PathBuf;
@@ -54,6 +55,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         in_tests: true,
         in_bench: false,
         get: consul::oldest,
+    },
+    Tool {
+        name: "nomad-1.10.0",
+        variable: "WEFT_NOMAD",
+        how: "Go module, built (about 640 CPU seconds)",
+        in_tests: true,
+        in_bench: false,
+        get: nomad::agent,
     },
     Tool {
         name: "kubernetes-1.37.2",
