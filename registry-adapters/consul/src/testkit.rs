@@ -4,17 +4,16 @@
 //! (`WEFT_CONSUL_1_20_5`, `WEFT_CONSUL_1_8_7`) or from the cache of test tools; where there is none, [`ConsulServer::start`]
 //! says so loudly and returns `None`, since a machine without it must still be able to run the other tests.
 
-use std::ffi::OsString;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{fs, io};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use weft_registry::testkit::real;
 
 /// The versions that are tested: the oldest and the newest that we serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +42,8 @@ impl ConsulVersion {
             Self::V1_20_5 => "WEFT_CONSUL_1_20_5",
             Self::V1_8_7 => "WEFT_CONSUL_1_8_7",
         };
-        let named = env::var_os(variable).map(PathBuf::from);
-        let cached = || Some(cache()?.join(format!("consul-{}", self.as_str())).join("consul"));
-        named.or_else(cached).filter(|path| path.is_file())
+        real::tool(variable, &format!("consul-{}/consul", self.as_str()))
     }
-}
-
-/// Where test tools are kept: `$XDG_CACHE_HOME/weft/tools`, else `$HOME/.cache/weft/tools`.
-fn cache() -> Option<PathBuf> {
-    let filled =
-        |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-    let cache = filled("XDG_CACHE_HOME").or_else(|| Some(filled("HOME")?.join(".cache")))?;
-    Some(cache.join("weft").join("tools"))
 }
 
 /// How an agent is started.
@@ -91,16 +80,10 @@ impl ConsulServer {
     /// When it does not start, or has no leader after a minute.
     pub async fn start(version: ConsulVersion, options: ConsulOptions) -> io::Result<Option<Self>> {
         let Some(binary) = version.binary() else {
-            // Straight to stderr: the test harness shows what a passing test prints to nobody.
-            let version = version.as_str();
-            writeln!(
-                io::stderr(),
-                "SKIPPED on real Consul {version}: binary not found (cargo xtask tools builds it)"
-            )?;
-            report("SKIPPED", version);
+            real::skipped_on(&format!("Consul {}", version.as_str()));
             return Ok(None);
         };
-        report("ran", version.as_str());
+        real::ran_on(&format!("Consul {}", version.as_str()));
         let mut tries = 1;
         loop {
             match Self::start_once(version, &options, &binary).await {
@@ -318,15 +301,3 @@ fn free_ports() -> io::Result<[u16; 4]> {
 }
 
 const MANAGEMENT_TOKEN: &str = "7e57a11a-0000-4000-8000-000000000001";
-
-/// A line for the summary of `cargo xtask test`, which says by this variable where it reads: the running test is the thread's name.
-#[allow(clippy::disallowed_methods)] // there are no settings of a test
-fn report(verdict: &str, version: &str) {
-    let Some(path) = std::env::var_os("WEFT_REAL_REPORT") else { return };
-    let thread = std::thread::current();
-    let line = format!("{verdict}\tConsul {version}\t{}\n", thread.name().unwrap_or("a test"));
-    // One short write in append mode: lines of tests that run at once don't mix.
-    if let Ok(mut file) = std::fs::OpenOptions::new().append(true).open(path) {
-        let _best_effort = file.write_all(line.as_bytes());
-    }
-}

@@ -7,10 +7,10 @@
 
 mod process;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs};
 
 use futures::stream::BoxStream;
 use futures::{AsyncBufReadExt, StreamExt};
@@ -19,6 +19,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use weft_registry::testkit::real;
 
 use crate::settings::KubernetesSettings;
 use process::{Ports, Running};
@@ -60,21 +61,11 @@ struct Tools {
 
 impl Tools {
     fn find() -> Option<Self> {
-        let server = named("WEFT_KUBERNETES").or_else(|| Some(cache()?.join("kubernetes-1.37.2")))?;
-        let etcd = named("WEFT_ETCD").or_else(|| Some(cache()?.join("etcd-3.6.16").join("etcd")))?;
+        let server = real::tool("WEFT_KUBERNETES", "kubernetes-1.37.2")?;
+        let etcd = real::tool("WEFT_ETCD", "etcd-3.6.16/etcd")?;
         let tools = Self { etcd, server: server.join("kube-apiserver") };
         (tools.etcd.is_file() && tools.server.is_file()).then_some(tools)
     }
-}
-
-/// Where test tools are kept: `$XDG_CACHE_HOME/weft/tools`, else `$HOME/.cache/weft/tools`.
-fn cache() -> Option<PathBuf> {
-    let cache = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
-    Some(cache.join("weft").join("tools"))
-}
-
-fn named(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 impl ApiServer {
@@ -89,15 +80,10 @@ impl ApiServer {
     /// When it does not start, or is not ready after a minute.
     pub async fn start() -> io::Result<Option<Self>> {
         let Some(tools) = Tools::find() else {
-            // Straight to stderr: the test harness shows what a passing test prints to nobody.
-            writeln!(
-                io::stderr(),
-                "SKIPPED on real Kubernetes: kube-apiserver or etcd not found (cargo xtask tools builds them)"
-            )?;
-            report("SKIPPED");
+            real::skipped_on("Kubernetes");
             return Ok(None);
         };
-        report("ran");
+        real::ran_on("Kubernetes");
         let mut tries = 1;
         loop {
             match Self::start_once(&tools).await {
@@ -275,17 +261,5 @@ impl ApiServer {
             }
             sleep(Duration::from_millis(50)).await;
         }
-    }
-}
-
-/// A line for the summary of `cargo xtask test`, which says by this variable where it reads: the running test is the thread's name.
-#[allow(clippy::disallowed_methods)] // there are no settings of a test
-fn report(verdict: &str) {
-    let Some(path) = env::var_os("WEFT_REAL_REPORT") else { return };
-    let thread = std::thread::current();
-    let line = format!("{verdict}\tKubernetes\t{}\n", thread.name().unwrap_or("a test"));
-    // One short write in append mode: lines of tests that run at once don't mix.
-    if let Ok(mut file) = fs::OpenOptions::new().create(true).append(true).open(path) {
-        let _best_effort = file.write_all(line.as_bytes());
     }
 }

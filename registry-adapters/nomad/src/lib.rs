@@ -9,6 +9,8 @@ mod error;
 mod identity;
 mod settings;
 pub mod sidecar;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use client::{Answer, Block, NomadClient};
 pub use error::NomadError;

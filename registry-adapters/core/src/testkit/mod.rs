@@ -11,6 +11,7 @@
 
 mod cases;
 mod observer;
+pub mod real;
 mod watching;
 
 use std::fmt;
