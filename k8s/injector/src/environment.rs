@@ -1,7 +1,6 @@
 //! The proxy's settings as environment variables, `WEFT_PROXY_SECTION__KEY`, in the syntax that the proxy reads.
 //!
-//! Every text is quoted, or a pod called `1` would be a number; and written in ASCII, since the proxy's reader takes no
-//! other characters beside an escape. Kubernetes replaces `$(NAME)` in values, so every `$` that is not ours is doubled.
+//! Kubernetes replaces `$(NAME)` in values, so every `$` that is not ours is doubled.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,8 @@ use serde_json::{Value, json};
 use weft_model::{Network, PortName};
 
 use crate::options::Options;
-use crate::probes::{Probe, Target};
+use crate::probes::Probe;
+use crate::written::{self, both_families, list, quoted, table};
 use crate::{InjectorSettings, container, pod, port};
 
 /// The variable with the probes, which may grow when a pod is looked at again.
@@ -60,7 +60,7 @@ pub(crate) fn variables(
     set("WEFT_PROXY_HEALTH__LISTEN", quoted(&format!("[::]:{}", port::HEALTH)));
     set("WEFT_PROXY_TUNNEL__LISTEN", quoted(&format!("[::]:{}", port::TUNNEL)));
     if !probes.is_empty() {
-        set(PROBES, probe_list(probes));
+        set(PROBES, written::probes(probes));
     }
     // Also without capture: the own addresses are valid in it.
     if options.network != Network::default_network() {
@@ -78,40 +78,14 @@ pub(crate) fn variables(
         set("WEFT_PROXY_INBOUND", inbound);
     }
     if !options.upstreams.is_empty() {
-        set("WEFT_PROXY_UPSTREAM", upstreams(options));
+        set("WEFT_PROXY_UPSTREAM", written::upstreams(&options.upstreams, &options.namespace));
     }
     variables
 }
 
-/// `[[health.probe]]`.
-pub(crate) fn probe_list(probes: &[Probe]) -> String {
-    list(probes.iter().map(|probe| {
-        let target = match &probe.target {
-            Target::Http { port, path, host, https, headers } => {
-                let headers = headers
-                    .iter()
-                    .map(|header| table(&[("name", quoted(&header.name)), ("value", quoted(&header.value))]));
-                let mut http = vec![("port", port.to_string()), ("path", quoted(path))];
-                http.extend(host.as_ref().map(|host| ("host", quoted(host))));
-                http.extend(https.then(|| ("https", "true".to_owned())));
-                http.extend((headers.len() > 0).then(|| ("headers", list(headers))));
-                ("http", table(&http))
-            }
-            Target::Tcp { port } => ("tcp", table(&[("port", port.to_string())])),
-            Target::Grpc { port, service } if service.is_empty() => {
-                ("grpc", table(&[("port", port.to_string())]))
-            }
-            Target::Grpc { port, service } => {
-                ("grpc", table(&[("port", port.to_string()), ("service", quoted(service))]))
-            }
-        };
-        table(&[("name", quoted(&probe.name)), ("timeout", quoted(&format!("{}s", probe.timeout))), target])
-    }))
-}
-
 /// How many tables and lists the probes make.
 pub(crate) fn probe_tables(probes: &[Probe]) -> usize {
-    let text = probe_list(probes);
+    let text = written::probes(probes);
     text.matches(['[', '{']).count()
 }
 
@@ -152,52 +126,4 @@ pub(crate) fn declared_ports(pod: &Value) -> impl Iterator<Item = DeclaredPort<'
             })
         })
     })
-}
-
-fn upstreams(options: &Options) -> String {
-    list(options.upstreams.iter().map(|upstream| {
-        let namespace = upstream.namespace.as_ref().unwrap_or(&options.namespace);
-        let mut fields = vec![("service", quoted(&format!("{namespace}/{}", upstream.service)))];
-        fields.extend(upstream.port.as_ref().map(|port| ("port", quoted(port.as_str()))));
-        fields.push(("listen", quoted(&upstream.listen.to_string())));
-        table(&fields)
-    }))
-}
-
-fn both_families(v4: &str, v6: &str, port: u16) -> String {
-    list([v4, v6].iter().map(|address| quoted(&format!("{address}:{port}"))))
-}
-
-fn list(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(","))
-}
-
-fn table(fields: &[(&str, String)]) -> String {
-    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("{{{}}}", fields.join(","))
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            _ if u32::from(c) <= 0xffff => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_quoted_in_ascii() {
-        assert_eq!(quoted("a\"b\\c\té😀"), r#""a\"b\\c\u0009\u00e9\U0001f600""#);
-    }
 }

@@ -15,6 +15,7 @@ use crate::refused::Refused;
 use crate::status::Status;
 use crate::{
     InjectorSettings, PROXY, PROXY_ID, STATUS, capture, container, environment, overrides, pod, port, probes,
+    written,
 };
 
 /// What becomes of a pod.
@@ -91,7 +92,8 @@ fn again(pod: &Value) -> Result<Outcome, Refused> {
     }
     status.probes.extend(new);
     Refused::if_any(too_many(&status.probes).into_iter().collect())?;
-    let variable = json!({"name": environment::PROBES, "value": environment::probe_list(&status.probes).replace('$', "$$")});
+    let variable =
+        json!({"name": environment::PROBES, "value": written::probes(&status.probes).replace('$', "$$")});
     for field in ["initContainers", "containers"] {
         let spec = changed.get_mut("spec").and_then(|spec| spec.get_mut(field)).and_then(Value::as_array_mut);
         let proxy = spec.into_iter().flatten().find(|container| pod::name(container) == PROXY);

@@ -21,11 +21,13 @@ mod review;
 mod settings;
 mod status;
 mod workloads;
+pub mod written;
 
 pub use decide::{NamespaceView, Skip};
 pub use drift::drift;
 pub use inject::{Injection, Outcome, inject};
 pub use patch::Operation;
+pub use probes::{Header, Probe, Target};
 pub use refused::Refused;
 pub use review::{BadReview, MAX_REVIEW_BYTES, Owner, Reviewed, Verdict, review};
 pub use settings::{InjectorSettings, PullPolicy};

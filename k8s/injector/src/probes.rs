@@ -12,34 +12,46 @@ use crate::{pod, port};
 
 /// What the proxy asks in the kubelet's place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Probe {
+pub struct Probe {
     /// `CONTAINER.KIND`, which is also the path at the health port.
-    pub(crate) name: String,
+    pub name: String,
     /// In seconds.
-    pub(crate) timeout: u64,
+    pub timeout: u64,
+    /// How it asks.
     #[serde(flatten)]
-    pub(crate) target: Target,
+    pub target: Target,
 }
 
 /// How it asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Target {
+pub enum Target {
+    /// A `GET`.
     Http {
+        /// The application's.
         port: u16,
+        /// With its query.
         path: String,
+        /// What the request's `Host` says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host: Option<String>,
+        /// Over TLS.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         https: bool,
+        /// Further headers.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         headers: Vec<Header>,
     },
+    /// A connection.
     Tcp {
+        /// The application's.
         port: u16,
     },
+    /// `grpc.health.v1.Health/Check`.
     Grpc {
+        /// The application's.
         port: u16,
+        /// Whose health is asked; empty: the server's.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         service: String,
     },
@@ -47,9 +59,11 @@ pub(crate) enum Target {
 
 /// A header of a probe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) name: String,
-    pub(crate) value: String,
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// Rewrites what is not rewritten yet, and returns what it was.

@@ -9,12 +9,14 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(crate) fn because(problem: impl Into<String>) -> Self {
+    /// One problem.
+    pub fn because(problem: impl Into<String>) -> Self {
         Self { problems: vec![problem.into()] }
     }
 
-    /// Nothing, where there are no problems.
-    pub(crate) fn if_any(problems: Vec<String>) -> Result<(), Self> {
+    /// # Errors
+    /// With the problems, where there are some.
+    pub fn if_any(problems: Vec<String>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 }
