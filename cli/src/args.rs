@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::ControlAddress;
 use crate::output::Format;
-use crate::{analyze, ca, demo, get, inject, kubernetes, status, token, workload};
+use crate::{analyze, ca, demo, get, inject, kubernetes, nomad, status, token, workload};
 
 /// One service mesh over Kubernetes, Consul, Nomad and VMs.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Token(token::Args),
     /// Put the pods of Kubernetes objects into the mesh, and print the objects.
     Inject(inject::Args),
+    /// Put Nomad jobs into the mesh.
+    Nomad(nomad::Args),
     /// Print what installs a control plane.
     Install(kubernetes::InstallArgs),
     /// Say what an installation brought, or take it away.

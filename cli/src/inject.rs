@@ -3,10 +3,10 @@
 //! It is the webhook's own function over each document. All or nothing: where one workload is refused, nothing is printed.
 
 mod documents;
-mod settings;
+pub(crate) mod settings;
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use weft_control_api::{CaView, path};
@@ -37,7 +37,8 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) async fn run(args: Args, control: &Control, format: Format) -> Result<()> {
-    let mut settings = settings::read(&args.set, args.root_sha256)?;
+    let defaults = InjectorSettings { root_sha256: args.root_sha256, ..InjectorSettings::default() };
+    let mut settings = checked(settings::read(&defaults, &args.set)?)?;
     if settings.root_sha256.is_empty() {
         settings.root_sha256 = roots(control).await?;
     }
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: Args, control: &Control, format: Format) -> Result
 }
 
 /// What a proxy's first connection has to show.
-async fn roots(control: &Control) -> Result<Vec<String>> {
+pub(crate) async fn roots(control: &Control) -> Result<Vec<String>> {
     let view: CaView = control
         .get(path::CA)
         .await
@@ -66,7 +67,8 @@ async fn roots(control: &Control) -> Result<Vec<String>> {
     Ok(view.roots.into_iter().map(|root| root.sha256).collect())
 }
 
-fn read(file: &PathBuf) -> Result<String> {
+/// The text of a file, of standard input where it is `-`.
+pub(crate) fn read(file: &Path) -> Result<String> {
     if file.as_os_str() != "-" {
         return std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()));
     }

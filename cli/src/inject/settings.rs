@@ -1,12 +1,12 @@
-//! The settings of injection from the command line: the chart's defaults, and `--set` over them.
+//! The settings of injection from the command line: the defaults, and `--set` over them.
 
 use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use weft_injector::InjectorSettings;
 
-/// Reads `KEY=VALUE` each; a value is YAML, so that lists and numbers can be written.
-pub(super) fn read(set: &[String], root_sha256: Vec<String>) -> Result<InjectorSettings> {
-    let defaults = InjectorSettings { root_sha256, ..InjectorSettings::default() };
+/// Reads `KEY=VALUE` each over `defaults`; a value is YAML, so that lists and numbers can be written.
+pub(crate) fn read<T: Serialize + DeserializeOwned>(defaults: &T, set: &[String]) -> Result<T> {
     let mut settings = serde_json::to_value(defaults).context("writing the default settings")?;
     for text in set {
         let wrong = || anyhow!("--set {text}: expected KEY=VALUE, as in cni=true");
@@ -15,19 +15,20 @@ pub(super) fn read(set: &[String], root_sha256: Vec<String>) -> Result<InjectorS
         let fields = settings.as_object_mut().ok_or_else(wrong)?;
         fields.insert(key.to_owned(), value);
         // Each by itself, so that the error can say which.
-        serde_json::from_value::<InjectorSettings>(settings.clone())
-            .with_context(|| format!("--set {text}"))?;
+        serde_json::from_value::<T>(settings.clone()).with_context(|| format!("--set {text}"))?;
     }
-    super::checked(serde_json::from_value(settings).context("reading the settings")?)
+    serde_json::from_value(settings).context("reading the settings")
 }
 
 #[cfg(test)]
 mod tests {
+    use weft_injector::InjectorSettings;
+
     use super::*;
 
     fn read_all(set: &[&str]) -> Result<InjectorSettings> {
         let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
-        read(&set, Vec::new())
+        super::super::checked(read(&InjectorSettings::default(), &set)?)
     }
 
     #[test]

@@ -26,6 +26,15 @@ pub(crate) struct Arguments {
     /// The proxy's user, whose traffic is left alone [default: 1337].
     #[arg(long, global = true, env = "WEFT_REDIRECT_PROXY_UID", value_name = "UID")]
     proxy_uid: Option<u32>,
+    /// The same by name, of a user of this machine (/etc/passwd); the group decides nothing then.
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_REDIRECT_PROXY_USER",
+        value_name = "NAME",
+        conflicts_with_all = ["proxy_uid", "proxy_gid"]
+    )]
+    pub(crate) proxy_user: Option<String>,
     /// The proxy's group, whose traffic is left alone [default: 1337].
     #[arg(long, global = true, env = "WEFT_REDIRECT_PROXY_GID", value_name = "GID")]
     proxy_gid: Option<u32>,

@@ -4,6 +4,7 @@
 //! people. Here are only the command line and what is printed.
 
 mod arguments;
+mod user;
 
 use std::process::ExitCode;
 
@@ -23,7 +24,11 @@ fn main() -> ExitCode {
 
 fn start() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let settings = arguments.settings()?;
+    let mut settings = arguments.settings()?;
+    if let Some(name) = &arguments.proxy_user {
+        (settings.proxy_uid, settings.proxy_gid) = (user::id(name)?, None);
+        settings.validate()?;
+    }
     let kernel = || match &arguments.netns {
         Some(path) => Kernel::in_namespace(path),
         None => Kernel::here(),

@@ -21,8 +21,24 @@ pub struct NomadClient {
     http: reqwest::Client,
     base: Url,
     region: Option<Arc<str>>,
-    token_file: Option<Arc<Path>>,
+    token: Option<Token>,
     answer_timeout: Duration,
+}
+
+/// Where the ACL token is.
+#[derive(Clone)]
+enum Token {
+    File(Arc<Path>),
+    Given(Arc<str>),
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Given(_) => f.write_str("given"),
+        }
+    }
 }
 
 /// An answer and what its headers say about it.
@@ -65,9 +81,18 @@ impl NomadClient {
             http: http_client(settings)?,
             base,
             region: settings.region.as_deref().map(Into::into),
-            token_file: settings.token_file.as_deref().map(Into::into),
+            token: settings.token_file.as_deref().map(|path| Token::File(path.into())),
             answer_timeout: settings.answer_timeout,
         })
+    }
+
+    /// The same client with this ACL token: for people, who have theirs in the environment.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn with_token(self, token: &str) -> Result<Self, NomadError> {
+        let token = legal("the ACL token", token.as_bytes())?;
+        Ok(Self { token: Some(Token::Given(token.into())), ..self })
     }
 
     /// Reads `/PATH?QUERY`, waiting for a change where `block` says so. `what` names it in errors.
@@ -176,18 +201,28 @@ impl NomadClient {
 
     /// The ACL token, as the file holds it now.
     async fn token(&self, what: &str) -> Result<Option<String>, NomadError> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let denied = |reason: String| {
+        let path = match &self.token {
+            None => return Ok(None),
+            Some(Token::Given(token)) => return Ok(Some(token.to_string())),
+            Some(Token::File(path)) => path,
+        };
+        let named = |reason: String| {
             let reason = format!("token file {}: {reason}", path.display());
             NomadError::new(RegistryErrorKind::PermissionDenied, what, reason)
         };
-        let bytes = tokio::fs::read(path).await.map_err(|error| denied(error.to_string()))?;
-        let text = bytes.trim_ascii();
-        if text.is_empty() || text.len() > 16 * 1024 || !text.iter().all(u8::is_ascii_graphic) {
-            return Err(denied("it holds no token: visible ASCII characters were expected".to_owned()));
-        }
-        Ok(Some(text.iter().copied().map(char::from).collect()))
+        let bytes = tokio::fs::read(path).await.map_err(|error| named(error.to_string()))?;
+        legal(what, &bytes).map(Some).map_err(|error| named(error.reason))
     }
+}
+
+/// A token that can be sent. ACL tokens are UUIDs; workload identities are longer.
+fn legal(what: &str, bytes: &[u8]) -> Result<String, NomadError> {
+    let text = bytes.trim_ascii();
+    if text.is_empty() || text.len() > 16 * 1024 || !text.iter().all(u8::is_ascii_graphic) {
+        let reason = "it holds no token: visible ASCII characters were expected";
+        return Err(NomadError::new(RegistryErrorKind::PermissionDenied, what, reason));
+    }
+    Ok(text.iter().copied().map(char::from).collect())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {

@@ -8,3 +8,5 @@ pub const TUNNEL_PORT: &str = "weft_tunnel";
 pub const TUNNEL_INSIDE: u16 = 15008;
 /// The name of the workload identity whose token attests the proxy, and its audience.
 pub const IDENTITY_NAME: &str = "weft";
+/// The task that puts the rules of the capture into the allocation's network. A group that has it is captured.
+pub const REDIRECT_TASK: &str = "weft-redirect";

@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "weft-dns",
     "weft-proxy",
     "weft-cni",
+    "weft-nomad-injector",
     "weft",
     "weft-simulation",
     "weft-image",
