@@ -45,7 +45,7 @@ pub(crate) fn meta<'a>(job: &'a Value, group: &'a Value) -> BTreeMap<&'a str, &'
 /// What of the shape that every job has is not there: everything else relies on it.
 pub(crate) fn misshapen(job: &Value) -> Option<String> {
     fn within(value: &Value, path: &str, fields: &[&str]) -> Option<String> {
-        let Some((field, inner)) = fields.split_first() else { return None };
+        let (field, inner) = fields.split_first()?;
         let path = format!("{path}{field}");
         match value.get(field) {
             None | Some(Value::Null) => None,

@@ -84,6 +84,9 @@ impl World {
             ip(&format!("-n {place} link set lo up"))?;
             ip(&format!("-n {place} link set eth0 up"))?;
         }
+        // A new namespace forwards where the machine does, and would then say itself that a destination is not there.
+        let stay = "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding";
+        ensure!(self.far.run("sh", &["-c", stay])?.status.success(), "{far} goes on forwarding");
         ip(&format!("-n {pod} route add default via 10.77.0.1"))?;
         ip(&format!("-n {pod} -6 route add default via fd77::1"))
     }
