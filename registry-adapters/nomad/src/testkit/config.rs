@@ -81,9 +81,9 @@ pub(super) fn agent(options: &NomadOptions, ports: Ports, directory: &Path) -> V
             "options": {"fingerprint.denylist": denied},
             "host_network": [{"default": [{"cidr": format!("{address}/32")}]}],
         });
-        if options.address.is_loopback() {
-            config["client"]["network_interface"] = json!("lo");
-        }
+        // Else it wants the interface of a default route.
+        let interface = if options.address.is_loopback() { "lo" } else { "eth0" };
+        config["client"]["network_interface"] = json!(interface);
     }
     if let Some([ca, certificate, key]) = &options.tls {
         config["tls"] = json!({
