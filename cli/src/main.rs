@@ -68,7 +68,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ca(args) => ca::run(args, &control, cli.output).await,
         Command::Token(args) => token::run(args, &control, cli.output, style).await,
         Command::Inject(args) => inject::run(args, &control, cli.output).await,
-        Command::Nomad(args) => nomad::run(args, &control).await,
+        Command::Nomad(args) => return nomad::run(args, &control, cli.output, style).await,
         Command::Install(args) => kubernetes::install(&args),
         Command::Uninstall(args) => kubernetes::uninstall(&args).await,
         Command::Completion { shell } => output::print(&args::completion(shell)),

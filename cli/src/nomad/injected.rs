@@ -1,5 +1,7 @@
 //! From a job file to the job with its sidecars.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use weft_nomad_injector::{Injection, NomadInjectorSettings, inject};
@@ -14,7 +16,14 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
     /// The job, in HCL or JSON; - for standard input.
-    file: JobFile,
+    pub(super) file: JobFile,
+    #[command(flatten)]
+    pub(super) given: Given,
+}
+
+/// What is given for a job beside its file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Given {
     /// A variable of the job file, as NAME=VALUE; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     var: Vec<String>,
@@ -32,19 +41,20 @@ pub(crate) struct Source {
 
 /// The job with its sidecars. What its owner should look at goes to standard error.
 pub(crate) async fn read(
-    source: &Source,
+    file: &Path,
+    given: &Given,
     nomad: &NomadClient,
     namespace: &str,
     control: &Control,
 ) -> Result<Injection> {
     let defaults =
-        NomadInjectorSettings { root_sha256: source.root_sha256.clone(), ..NomadInjectorSettings::default() };
-    let mut settings = settings::read(&defaults, &source.set)?;
+        NomadInjectorSettings { root_sha256: given.root_sha256.clone(), ..NomadInjectorSettings::default() };
+    let mut settings = settings::read(&defaults, &given.set)?;
     if settings.root_sha256.is_empty() {
         settings.root_sha256 = roots(control).await?;
     }
-    let job = job(source, nomad, namespace).await.with_context(|| source.file.display().to_string())?;
-    let injection = inject(&job, &settings).with_context(|| source.file.display().to_string())?;
+    let job = job(file, given, nomad, namespace).await.with_context(|| file.display().to_string())?;
+    let injection = inject(&job, &settings).with_context(|| file.display().to_string())?;
     for warning in &injection.warnings {
         eprintln!("weft: {}", output::printable(warning));
     }
@@ -52,11 +62,11 @@ pub(crate) async fn read(
     Ok(injection)
 }
 
-async fn job(source: &Source, nomad: &NomadClient, namespace: &str) -> Result<Value> {
-    let text = read_file(&source.file)?;
+async fn job(file: &Path, given: &Given, nomad: &NomadClient, namespace: &str) -> Result<Value> {
+    let text = read_file(file)?;
     let mut job = match text.trim_start().starts_with('{') {
         true => of_json(&text)?,
-        false => parse(source, nomad, &text).await?,
+        false => parse(given, nomad, &text).await?,
     };
     if job["Namespace"].as_str().is_none_or(str::is_empty) || job["Namespace"] == json!("default") {
         job["Namespace"] = json!(namespace);
@@ -77,13 +87,13 @@ fn of_json(text: &str) -> Result<Value> {
 }
 
 /// By the server, which alone knows what its HCL means.
-async fn parse(source: &Source, nomad: &NomadClient, hcl: &str) -> Result<Value> {
+async fn parse(given: &Given, nomad: &NomadClient, hcl: &str) -> Result<Value> {
     let mut variables = String::new();
-    for file in &source.var_file {
+    for file in &given.var_file {
         variables.push_str(&read_file(file)?);
         variables.push('\n');
     }
-    for variable in &source.var {
+    for variable in &given.var {
         let Some((name, value)) = variable.split_once('=') else {
             bail!("--var {variable}: expected NAME=VALUE");
         };

@@ -3,19 +3,21 @@
 //! HCL is read by the Nomad server's own parser, so a job file means here what it means to `nomad job run`. Which sidecar a
 //! job gets is decided by `weft-nomad-injector`, which does no IO.
 
+mod doctor;
 mod injected;
 mod place;
 mod plan;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weft_nomad_injector::stanza;
 
 use crate::control::Control;
-use crate::output;
-use injected::Source;
+use crate::output::{self, Format, Style};
+use injected::{Given, Source};
 use place::Place;
 
 /// `weft nomad`.
@@ -47,22 +49,29 @@ enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Say what this Nomad lacks for the mesh, or what a job lacks in it, and what mends it.
+    Doctor {
+        /// The job, in HCL or JSON; without it the cluster alone is looked at.
+        file: Option<JobFile>,
+        #[command(flatten)]
+        given: Given,
+    },
 }
 
 /// Runs it.
-pub(crate) async fn run(args: Args, control: &Control) -> Result<()> {
+pub(crate) async fn run(args: Args, control: &Control, format: Format, style: Style) -> Result<ExitCode> {
     let nomad = args.place.client()?;
     let namespace = args.place.namespace.as_str();
     match args.command {
         Command::Inject { source, print_stanza } => {
-            let injection = injected::read(&source, &nomad, namespace, control).await?;
+            let injection = injected::read(&source.file, &source.given, &nomad, namespace, control).await?;
             output::print(&match print_stanza {
                 true => stanza(&injection),
                 false => format!("{}\n", serde_json::to_string_pretty(&json!({"Job": injection.job}))?),
             })
         }
         Command::Run { source } => {
-            let injection = injected::read(&source, &nomad, namespace, control).await?;
+            let injection = injected::read(&source.file, &source.given, &nomad, namespace, control).await?;
             let query = [("namespace", namespace)];
             let answer: Value = nomad
                 .post("submitting the job", &["v1", "jobs"], &query, &json!({"Job": injection.job}))
@@ -70,7 +79,7 @@ pub(crate) async fn run(args: Args, control: &Control) -> Result<()> {
             output::print(&submitted(&injection.job, &answer))
         }
         Command::Plan { source } => {
-            let injection = injected::read(&source, &nomad, namespace, control).await?;
+            let injection = injected::read(&source.file, &source.given, &nomad, namespace, control).await?;
             let id = injection.job["ID"].as_str().context("the job has no ID")?.to_owned();
             let body = json!({"Job": injection.job, "Diff": true});
             let query = [("namespace", namespace)];
@@ -78,7 +87,12 @@ pub(crate) async fn run(args: Args, control: &Control) -> Result<()> {
                 nomad.post("planning the job", &["v1", "job", &id, "plan"], &query, &body).await?;
             output::print(&plan::shown(&answer))
         }
-    }
+        Command::Doctor { file, given } => {
+            let job = file.as_deref().map(|file| (file, &given));
+            return doctor::run(&nomad, namespace, job, control, format, style).await;
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn submitted(job: &Value, answer: &Value) -> String {

@@ -19,13 +19,19 @@ pub(super) fn shown(answer: &Value) -> String {
     if text.is_empty() {
         text.push_str("nothing would change\n");
     }
-    for (group, failure) in answer["FailedTGAllocs"].as_object().into_iter().flatten() {
-        let _ = writeln!(text, "group {group:?} could not be placed: {}", why(failure));
+    for failure in failures(answer) {
+        let _ = writeln!(text, "{failure}");
     }
     if let Some(warnings) = answer["Warnings"].as_str().filter(|warnings| !warnings.is_empty()) {
         let _ = writeln!(text, "Nomad warns: {}", printable(warnings.trim()));
     }
     text
+}
+
+/// The groups that could not be placed, and why.
+pub(super) fn failures(answer: &Value) -> Vec<String> {
+    let failed = answer["FailedTGAllocs"].as_object().into_iter().flatten();
+    failed.map(|(group, failure)| format!("group {group:?} could not be placed: {}", why(failure))).collect()
 }
 
 fn difference(text: &mut String, diff: &Value, kind: &str, depth: usize) {

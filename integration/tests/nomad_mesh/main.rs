@@ -98,10 +98,9 @@ async fn jobs_call_each_other_and_a_file_workload_by_explicit_upstreams_and_by_c
     let direct =
         eventually("api answers", async || get(outside.upstream("api"), "/").await.map(Some)).await?;
     assert_eq!(direct.caller.as_deref(), Some("spiffe://test.weft/ns/default/sa/outside"));
-    let relayed =
-        eventually("web relays", async || get(outside.upstream("web"), "/relay").await.map(Some)).await?;
-    let body = String::from_utf8_lossy(&relayed.body).into_owned();
-    ensure!(body.contains("spiffe://test.weft/ns/default/sa/web"), "{body}");
+    let relayed = async || text(outside.upstream("web"), "/relay").await.map(Some);
+    let relayed = eventually("web relays", relayed).await?;
+    ensure!(relayed.contains("spiffe://test.weft/ns/default/sa/web"), "{relayed}");
     let shown = world.mesh.weft(&["get", "workloads", "api"]).await.context("weft get workloads")?;
     println!("{shown}");
     Ok(())
