@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// The last byte of the first machine's address.
+const FIRST: u8 = 10;
 /// How many there may be at once.
 const SLOTS: u8 = 16;
 
@@ -40,8 +42,8 @@ impl Network {
 
     /// Adds a machine: the name of its namespace and its address.
     pub(crate) fn machine(&mut self) -> Result<(String, Ipv4Addr)> {
-        let number = u8::try_from(self.machines.len() + 10).context("too many machines")?;
-        let (name, link) = (format!("wn{}-{number}", self.slot), format!("wn{}v{number}", self.slot));
+        let number = FIRST + u8::try_from(self.machines.len()).context("too many machines")?;
+        let (name, link) = (format!("wn{}-{number}", self.slot), self.link(number));
         let address = Ipv4Addr::new(10, 79, self.slot, number);
         ip(&format!("netns add {name}"))?;
         self.machines.push(name.clone());
@@ -54,6 +56,10 @@ impl Network {
         Ok((name, address))
     }
 
+    fn link(&self, machine: u8) -> String {
+        format!("wn{}v{machine}", self.slot)
+    }
+
     fn bridge(&self) -> String {
         format!("wnomad{}", self.slot)
     }
@@ -61,8 +67,9 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here. The machines' links go with their namespaces.
-        for machine in &self.machines {
+        // Nothing can be done about a failure here. A namespace goes only with its last process; its link must not stay for it.
+        for (number, machine) in (FIRST..).zip(&self.machines) {
+            let _ = ip(&format!("link del {}", self.link(number)));
             let _ = ip(&format!("netns del {machine}"));
         }
         let _ = ip(&format!("link del {}", self.bridge()));

@@ -8,6 +8,7 @@ mod config;
 mod remains;
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -112,7 +113,11 @@ impl NomadServer {
     }
 
     async fn start_once(options: &NomadOptions, binary: &Path) -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("weft-nomad-").tempdir()?;
+        // Tasks that run as other users have to come to their own directories in it.
+        let passable = fs::Permissions::from_mode(0o711);
+        let directory = tempfile::Builder::new().prefix("weft-nomad-").permissions(passable.clone()).tempdir()?;
+        fs::create_dir(directory.path().join("data"))?;
+        fs::set_permissions(directory.path().join("data"), passable)?;
         let ports = Ports::free(options.network.is_none())?;
         let agent = config::agent(options, ports, directory.path());
         fs::write(directory.path().join("agent.json"), agent.to_string())?;
