@@ -10,7 +10,7 @@ use weft_model::{
     Health, InstanceId, KeySyntax, Locality, Metadata, Namespace, Network, Provenance, RegistryId,
     ServiceKey, ServiceName, TrustDomain, Tunnel, Workload, WorkloadPort,
 };
-use weft_registry::{Problem, Severity};
+use weft_registry::{Problem, Severity, nomad_instance};
 
 use crate::answer::{Check, HealthEntry, Weights};
 
@@ -142,28 +142,12 @@ fn port(entry: &HealthEntry) -> Result<u16, Refused> {
 /// `nomad/ALLOC/PORT` for what Nomad registered, so that it is the same instance in Nomad's registry; else
 /// `consul/DC/NODE/SERVICE-ID`.
 fn instance_id(entry: &HealthEntry) -> Result<InstanceId, Refused> {
-    let text = nomad_id(entry).unwrap_or_else(|| {
+    let service = &entry.service;
+    let nomads = nomad_instance(&service.id, &service.service, &service.port.to_string());
+    let text = nomads.unwrap_or_else(|| {
         format!("consul/{}/{}/{}", entry.node.datacenter, entry.node.node, entry.service.id)
     });
     text.parse().map_err(|error| ("ID", to_text(&error)))
-}
-
-/// Reads `_nomad-task-ALLOC-TASK-SERVICE-PORT`, where the parts behind the allocation's UUID may hold dashes themselves.
-fn nomad_id(entry: &HealthEntry) -> Option<String> {
-    let id = &entry.service.id;
-    let rest = id.strip_prefix("_nomad-task-").or_else(|| id.strip_prefix("_nomad-group-"))?;
-    let (alloc, rest) = rest.split_at_checked(36)?;
-    let is_uuid = alloc.bytes().enumerate().all(|(at, b)| match at {
-        8 | 13 | 18 | 23 => b == b'-',
-        _ => b.is_ascii_hexdigit(),
-    });
-    if !is_uuid || !rest.starts_with('-') {
-        return None;
-    }
-    let service = format!("-{}-", entry.service.service);
-    let label = rest.rfind(&service).and_then(|at| rest.get(at + service.len()..)).unwrap_or("");
-    let label = if label.is_empty() { entry.service.port.to_string() } else { label.to_owned() };
-    Some(format!("nomad/{alloc}/{label}"))
 }
 
 /// The service's address, else the node's, and then what is tagged: LAN before WAN, each of the same port.

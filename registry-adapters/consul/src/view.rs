@@ -5,16 +5,13 @@
 //! Several Consul services may hold one instance (Nomad registers a port twice) or name one mesh service (`weft-service`),
 //! so a scoped `Reset` speaks for all mesh services that a changed answer touches.
 
-mod instances;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{Entry, RegistryEvent, Scope, ServiceName, Workload};
-use weft_registry::{Problem, RegistryErrorKind};
+use weft_registry::{Instances, Problem, RegistryErrorKind};
 
 use crate::convert::Converted;
 use crate::error::ConsulError;
-use instances::Instances;
 
 /// A namespace of Consul Enterprise, or the token's own.
 pub(crate) type Namespace = Option<String>;
@@ -80,7 +77,7 @@ pub(crate) struct Listed {
 pub(crate) struct View {
     lists: BTreeMap<Namespace, List>,
     targets: BTreeMap<Target, Followed>,
-    instances: Instances,
+    instances: Instances<Target>,
 }
 
 #[derive(Debug, Default)]

@@ -9,11 +9,14 @@
 //! every adapter is run against.
 
 mod backoff;
+mod blocking;
 pub mod duration;
 mod error;
 pub mod file;
 mod freshness;
 mod guard;
+mod instances;
+mod nomad_service;
 mod reread;
 mod supervise;
 mod supervision;
@@ -25,9 +28,12 @@ use futures::stream::BoxStream;
 use weft_model::{RegistryEvent, RegistryId};
 
 pub use backoff::Backoff;
+pub use blocking::{BlockingIndex, Pace};
 pub use error::{Problem, RegistryError, RegistryErrorKind, causes};
 pub use freshness::{ErrorReport, Freshness, FreshnessTracker, HeldReset, Note, State, UnixMillis};
 pub use guard::{Guard, GuardSettings, Verdict};
+pub use instances::Instances;
+pub use nomad_service::nomad_instance;
 pub use reread::{Reread, RereadTrigger};
 pub use supervise::{resume, supervise};
 pub use supervision::{SuperviseSettings, Supervised, Supervision};

@@ -114,6 +114,11 @@ impl NomadSettings {
         Ok(())
     }
 
+    /// Whether this namespace is read.
+    pub(crate) fn reads(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+    }
+
     fn check_address(&self) -> Result<(), InvalidSettings> {
         let fail = |reason: &str| Err(InvalidSettings::new("address", reason));
         let url = reqwest::Url::parse(&self.address)

@@ -115,7 +115,8 @@ impl NomadServer {
     async fn start_once(options: &NomadOptions, binary: &Path) -> io::Result<Self> {
         // Tasks that run as other users have to come to their own directories in it.
         let passable = fs::Permissions::from_mode(0o711);
-        let directory = tempfile::Builder::new().prefix("weft-nomad-").permissions(passable.clone()).tempdir()?;
+        let directory =
+            tempfile::Builder::new().prefix("weft-nomad-").permissions(passable.clone()).tempdir()?;
         fs::create_dir(directory.path().join("data"))?;
         fs::set_permissions(directory.path().join("data"), passable)?;
         let ports = Ports::free(options.network.is_none())?;

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
-use weft_registry::Backoff;
+use weft_registry::{Backoff, BlockingIndex, Pace};
 
 use super::shared::{Shared, Told};
 use crate::answer::HealthEntry;
 use crate::client::{Answer, Block};
 use crate::error::ConsulError;
-use crate::index::{BlockingIndex, Pace};
 use crate::view::{Namespace, Target};
 
 /// What is followed.

@@ -1,28 +1,28 @@
 //! The two rules that keep a blocking query honest: which index to ask with, and how soon to ask again.
 //!
-//! Pure: `now` is an argument. From Consul's "Blocking Queries" page: an index that goes back means start over, 0 must
+//! For Consul and Nomad, which have the same queries. Pure: `now` is an argument. From their "Blocking Queries" pages: an index that goes back means start over, 0 must
 //! be asked as 1 (0 does not block), and a client limits its own loop, since one busy service may wake it at any rate.
 
 use std::time::{Duration, Instant};
 
 /// The index of the last answer of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct BlockingIndex(Option<u64>);
+pub struct BlockingIndex(Option<u64>);
 
 impl BlockingIndex {
     /// The index to block on. `None`: ask for what there is, at once.
-    pub(crate) fn get(self) -> Option<u64> {
+    pub fn get(self) -> Option<u64> {
         self.0
     }
 
     /// Forgets the index: the next query answers at once.
-    pub(crate) fn start_over(&mut self) {
+    pub fn start_over(&mut self) {
         self.0 = None;
     }
 
     /// Takes the index of an answer. An answer without one cannot be blocked on: the next query starts over, and
     /// [`Pace`] alone limits the loop.
-    pub(crate) fn answered(&mut self, index: Option<u64>) {
+    pub fn answered(&mut self, index: Option<u64>) {
         let index = index.map(|index| index.max(1));
         self.0 = match (self.0, index) {
             (Some(asked), Some(got)) if got < asked => None,
@@ -32,8 +32,8 @@ impl BlockingIndex {
 }
 
 /// A token bucket over one query loop: changes are seen at once, a storm of them at a steady rate.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
     /// When the bucket is full again. The further ahead, the emptier it is.
     full_at: Option<Instant>,
 }
@@ -44,12 +44,13 @@ impl Pace {
     /// One more for each of these: at most two reads a second in a storm.
     const REFILL: Duration = Duration::from_millis(500);
 
-    pub(crate) fn new() -> Self {
+    /// A full bucket.
+    pub fn new() -> Self {
         Self { full_at: None }
     }
 
     /// Takes one token. Returns how long to wait first.
-    pub(crate) fn take(&mut self, now: Instant) -> Duration {
+    pub fn take(&mut self, now: Instant) -> Duration {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + Self::REFILL;
         self.full_at = Some(full_at);
         full_at.saturating_duration_since(now).saturating_sub(Self::REFILL * Self::BURST)

@@ -1,38 +1,50 @@
 //! The instances of all services, merged by id, and the scoped events that follow from a change.
 //!
-//! An instance that several Consul services hold is one workload that belongs to all of them. A change costs the services
+//! For sources that list one service at a time (Consul, Nomad): an instance that several of their services hold is one workload that belongs to all of them. A change costs the services
 //! it touches, not what exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{Entry, InstanceId, RegistryEvent, Scope, ServiceKey, Workload};
 
-use super::Target;
-
-#[derive(Debug, Default)]
-pub(super) struct Instances {
-    by_target: BTreeMap<Target, Vec<Workload>>,
-    owners: BTreeMap<InstanceId, BTreeSet<Target>>,
+/// The instances of all services of a source; `T` is what the source has them by.
+#[derive(Debug)]
+pub struct Instances<T> {
+    by_target: BTreeMap<T, Vec<Workload>>,
+    owners: BTreeMap<InstanceId, BTreeSet<T>>,
     merged: BTreeMap<InstanceId, Workload>,
     members: BTreeMap<ServiceKey, BTreeSet<InstanceId>>,
 }
 
-impl Instances {
-    pub(super) fn of(&self, target: &Target) -> &[Workload] {
+impl<T> Default for Instances<T> {
+    fn default() -> Self {
+        Self {
+            by_target: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            members: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T: Ord + Clone> Instances<T> {
+    /// What the last answer made of a service.
+    pub fn of(&self, target: &T) -> &[Workload] {
         self.by_target.get(target).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = Workload> {
+    /// All there are, merged.
+    pub fn all(&self) -> impl Iterator<Item = Workload> {
         self.merged.values().cloned()
     }
 
     /// Everything, as an event that speaks for the services it names and no others.
-    pub(super) fn everything_scoped(&self) -> Option<RegistryEvent> {
+    pub fn everything_scoped(&self) -> Option<RegistryEvent> {
         self.reset(self.members.keys().cloned().collect())
     }
 
     /// Sets a service's instances. `None` where nothing changed.
-    pub(super) fn replace(&mut self, target: &Target, workloads: Vec<Workload>) -> Option<RegistryEvent> {
+    pub fn replace(&mut self, target: &T, workloads: Vec<Workload>) -> Option<RegistryEvent> {
         if self.of(target) == workloads.as_slice() {
             return None;
         }
@@ -41,13 +53,13 @@ impl Instances {
     }
 
     /// Takes services out, with one event for all of them.
-    pub(super) fn remove(&mut self, targets: &[Target]) -> Option<RegistryEvent> {
+    pub fn remove(&mut self, targets: &[T]) -> Option<RegistryEvent> {
         let services = targets.iter().flat_map(|target| self.put(target, Vec::new())).collect();
         self.reset(services)
     }
 
     /// Puts a service's instances and returns the mesh services that this touches.
-    fn put(&mut self, target: &Target, workloads: Vec<Workload>) -> BTreeSet<ServiceKey> {
+    fn put(&mut self, target: &T, workloads: Vec<Workload>) -> BTreeSet<ServiceKey> {
         let fresh: BTreeSet<InstanceId> = workloads.iter().map(|workload| workload.id.clone()).collect();
         let old = if workloads.is_empty() {
             self.by_target.remove(target)
