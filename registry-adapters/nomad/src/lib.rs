@@ -5,6 +5,7 @@
 //! job may have is decided by [`IdentityRules`], for the registry and for the certificate authority alike.
 
 mod answer;
+pub mod attest;
 mod client;
 mod convert;
 mod error;
