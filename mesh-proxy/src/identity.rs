@@ -1,6 +1,6 @@
 //! Obtains this proxy's certificate and keeps it valid.
 //!
-//! Order at the start: a valid certificate on disk, else an attestation (join token, Consul leaf or a pod's token), tried for
+//! Order at the start: a valid certificate on disk, else an attestation (join token, Consul leaf, a pod's or an allocation's token), tried for
 //! ever with back-off. Then renewal with the current certificate from half its life on; a failed renewal changes nothing until it
 //! really expires. A certificate that expired, or whose renewal is refused, is attested anew where that can be repeated; a
 //! join token can't, and the status says what a person has to do.
@@ -9,6 +9,7 @@ mod attest;
 mod authority;
 mod consul;
 mod kubernetes;
+mod nomad;
 mod saved;
 mod token;
 

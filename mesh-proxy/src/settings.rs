@@ -23,6 +23,7 @@ pub(crate) use dns::DnsSettings;
 pub(crate) use health::{GrpcProbe, Header, HealthSettings, HttpProbe, ProbeSettings, TcpProbe};
 pub(crate) use identity::{
     ConsulAttestation, ControlSettings, IdentitySettings, JoinTokenSource, KubernetesAttestation,
+    NomadAttestation,
 };
 pub(crate) use limits::{
     DrainSettings, LimitSettings, LocalitySettings, OutlierSettings, RetrySettings, TimeoutSettings,

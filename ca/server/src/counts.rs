@@ -18,7 +18,7 @@ pub struct CaCounts {
 impl Default for CaCounts {
     fn default() -> Self {
         Self {
-            issued: Reasons::new(&["join_token", "consul", "kubernetes", "renewal"]),
+            issued: Reasons::new(&["join_token", "consul", "kubernetes", "nomad", "renewal"]),
             refused: Reasons::new(REFUSED),
             signing: Histogram::new(&BOUNDS),
         }
@@ -50,6 +50,20 @@ const REFUSED: &[&str] = &[
     "kubernetes_pod_ending",
     "kubernetes_node",
     "kubernetes_account",
+    "nomad_not_set_up",
+    "nomad_token",
+    "nomad_signature",
+    "nomad_audience",
+    "nomad_lifetime",
+    "nomad_expired",
+    "nomad_issuer",
+    "nomad_task",
+    "nomad_claims",
+    "nomad_allocation_gone",
+    "nomad_not_running",
+    "nomad_node",
+    "nomad_parent",
+    "nomad_identity",
     "no_certificate",
     "certificate_over",
     "too_many",

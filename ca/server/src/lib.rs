@@ -1,7 +1,7 @@
 //! The certificate authority: a CSR and a proof of identity in, an SVID out.
 //!
-//! [`Authority`] holds the keys and signs; the attestors ([`JoinTokens`], [`ConsulAttestor`], [`KubernetesAttestor`], the
-//! connection's own certificate) decide for whom; [`CaService`] is the gRPC face of both, over the connections of
+//! [`Authority`] holds the keys and signs; the attestors ([`JoinTokens`], [`ConsulAttestor`], [`KubernetesAttestor`],
+//! [`NomadAttestor`], the connection's own certificate) decide for whom; [`CaService`] is the gRPC face of both, over the connections of
 //! [`transport`].
 //! A library, which `weft-control` embeds, and a binary, which serves the CA alone.
 //!
@@ -18,6 +18,7 @@ mod issuing;
 mod keys;
 mod kubernetes;
 mod limits;
+mod nomad;
 mod nonces;
 mod own;
 mod rotation;
@@ -44,6 +45,9 @@ pub use kubernetes::{
     TokenReviewError, TokenReviewer,
 };
 pub use limits::{Buckets, LimitSettings, Rate, RateLimit};
+pub use nomad::{
+    AllocationWitness, NomadAttestor, NomadRefusal, NomadRegion, NomadTokenRules, NomadUnavailable,
+};
 pub use own::keep_own_svid;
 pub use rotation::{Rotation, RotationPhase, RotationStep};
 pub use service::{CaService, CaServiceParts};

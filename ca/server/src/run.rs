@@ -4,20 +4,21 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weft_ca::settings::Settings;
+use weft_ca::settings::{NomadAttestation, Settings};
 use weft_ca::{
     Authority, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens, KubernetesAttestor,
-    KubernetesCluster, keep_own_svid, transport,
+    KubernetesCluster, NomadAttestor, NomadRegion, keep_own_svid, transport,
 };
 use weft_identity::{SvidSource, TrustBundle, certificates_from_pem};
 use weft_model::SpiffeId;
 use weft_registry_consul::ConsulClient;
 use weft_registry_kubernetes::attest::TokenReviews;
+use weft_registry_nomad::attest::NomadWitness;
 
 pub(crate) fn serve(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
@@ -34,6 +35,7 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let tokens = Arc::new(JoinTokens::open(&settings.state_dir, pin)?);
     let consul = consul_attestor(settings)?.map(Arc::new);
     let kubernetes = kubernetes_attestor(settings)?.map(Arc::new);
+    let nomad = nomad_attestor(settings)?.map(Arc::new);
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listening on {}", settings.listen))?;
@@ -45,6 +47,7 @@ async fn serve_until_stopped(settings: &Settings) -> anyhow::Result<()> {
         shared_tokens: None,
         consul,
         kubernetes,
+        nomad,
         limits: settings.limits,
     };
     let stopped = stopped()?.shared();
@@ -91,6 +94,16 @@ fn kubernetes_attestor(settings: &Settings) -> anyhow::Result<Option<KubernetesA
         clusters.insert(registry.clone(), KubernetesCluster { audience, reviewer });
     }
     Ok((!clusters.is_empty()).then(|| KubernetesAttestor::new(settings.trust_domain.clone(), clusters)))
+}
+
+fn nomad_attestor(settings: &Settings) -> anyhow::Result<Option<NomadAttestor>> {
+    let mut regions = std::collections::BTreeMap::new();
+    for (registry, NomadAttestation { tokens, client }) in &settings.nomad {
+        tokens.check().map_err(|problem| anyhow!("nomad.{registry:?}.tokens: {problem}"))?;
+        let witness = NomadWitness::new(client).with_context(|| format!("nomad.{registry:?}.client"))?;
+        regions.insert(registry.clone(), NomadRegion::new(tokens.clone(), client, witness));
+    }
+    Ok((!regions.is_empty()).then(|| NomadAttestor::new(settings.trust_domain.clone(), regions)))
 }
 
 /// SIGTERM or SIGINT: running requests are finished.

@@ -24,6 +24,7 @@ use crate::csr::{Csr, InvalidCsr};
 use crate::issuing::IssueError;
 use crate::kubernetes::{KubernetesAttestor, KubernetesRefusal};
 use crate::limits::{Buckets, LimitSettings};
+use crate::nomad::{NomadAttestor, NomadRefusal};
 use crate::shared_tokens::{self, SharedTokens};
 use crate::tokens::{JoinTokens, TokenRefusal};
 use crate::transport::PeerIdentity;
@@ -41,6 +42,8 @@ pub struct CaServiceParts {
     pub consul: Option<Arc<ConsulAttestor>>,
     /// Attests pods, where a Kubernetes is set up.
     pub kubernetes: Option<Arc<KubernetesAttestor>>,
+    /// Attests allocations, where a Nomad is set up.
+    pub nomad: Option<Arc<NomadAttestor>>,
     /// How often one may ask.
     pub limits: LimitSettings,
 }
@@ -55,6 +58,7 @@ pub struct CaService {
     shared_tokens: Option<Arc<dyn SharedTokens>>,
     consul: Option<Arc<ConsulAttestor>>,
     kubernetes: Option<Arc<KubernetesAttestor>>,
+    nomad: Option<Arc<NomadAttestor>>,
     addresses: Mutex<Buckets<IpAddr>>,
     // By address too: who stole an identity's key must not be able to keep its other instances from renewing.
     identities: Arc<Identities>,
@@ -64,11 +68,11 @@ pub struct CaService {
 impl CaService {
     /// A service of these parts.
     pub fn new(parts: CaServiceParts) -> Self {
-        let CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, limits } = parts;
+        let CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, nomad, limits } = parts;
         let addresses = Mutex::new(Buckets::new(limits.per_address));
         let identities = Arc::new(Mutex::new(Buckets::new(limits.per_identity)));
         let counts = Arc::default();
-        Self { authority, tokens, shared_tokens, consul, kubernetes, addresses, identities, counts }
+        Self { authority, tokens, shared_tokens, consul, kubernetes, nomad, addresses, identities, counts }
     }
 
     /// What it does is counted here.
@@ -94,6 +98,9 @@ impl CaService {
             }
             Attestation::KubernetesToken(token) => {
                 within_rate(&self.identities, self.by_kubernetes(token).await?, peer.remote.ip())?
+            }
+            Attestation::NomadToken(token) => {
+                within_rate(&self.identities, self.by_nomad(token).await?, peer.remote.ip())?
             }
             Attestation::Renewal(wire::Renewal {}) => {
                 within_rate(&self.identities, by_certificate(peer, SystemTime::now())?, peer.remote.ip())?
@@ -137,6 +144,11 @@ impl CaService {
     async fn by_kubernetes(&self, token: wire::KubernetesToken) -> Result<SpiffeId, Refusal> {
         let kubernetes = self.kubernetes.as_ref().ok_or(Refusal::NoKubernetes)?;
         Ok(kubernetes.attest(&token.registry, &token.token).await?)
+    }
+
+    async fn by_nomad(&self, token: wire::NomadToken) -> Result<SpiffeId, Refusal> {
+        let nomad = self.nomad.as_ref().ok_or(Refusal::NoNomad)?;
+        Ok(nomad.attest(&token.registry, &token.token, &token.node, SystemTime::now()).await?)
     }
 
     fn refuse(&self, refusal: &Refusal, peer: &PeerIdentity) -> Status {
@@ -227,6 +239,10 @@ enum Refusal {
     Kubernetes(#[from] KubernetesRefusal),
     #[error("no Kubernetes is set up for attestation")]
     NoKubernetes,
+    #[error(transparent)]
+    Nomad(#[from] NomadRefusal),
+    #[error("no Nomad is set up for attestation")]
+    NoNomad,
     #[error("a renewal over a connection without a client certificate")]
     NoCertificate,
     #[error("a renewal over a connection whose certificate of {0} is over")]
@@ -280,6 +296,8 @@ impl Refusal {
             Self::Consul(_) => "consul_leaf",
             Self::NoKubernetes => "kubernetes_not_set_up",
             Self::Kubernetes(refusal) => refusal.reason(),
+            Self::NoNomad => "nomad_not_set_up",
+            Self::Nomad(refusal) => refusal.reason(),
             Self::Issue(_) | Self::Stopped => "unavailable",
         }
     }
@@ -295,15 +313,18 @@ impl Refusal {
             Self::TooMany => Status::resource_exhausted("too many requests"),
             Self::NoConsul => Status::failed_precondition("no Consul attests here"),
             Self::NoKubernetes => Status::failed_precondition("no Kubernetes attests here"),
+            Self::NoNomad => Status::failed_precondition("no Nomad attests here"),
             Self::Token(TokenRefusal::Store(_))
             | Self::Consul(ConsulRefusal::Roots(_))
             | Self::Kubernetes(KubernetesRefusal::Unavailable(_))
+            | Self::Nomad(NomadRefusal::Unavailable(_))
             | Self::Stopped => Status::unavailable("try again later"),
             Self::Issue(IssueError::ForeignTrustDomain(_) | IssueError::Reserved(_)) => not_attested(),
             Self::Issue(_) => Status::unavailable("try again later"),
             Self::Token(_)
             | Self::Consul(_)
             | Self::Kubernetes(_)
+            | Self::Nomad(_)
             | Self::NoCertificate
             | Self::CertificateOver(_) => not_attested(),
         }
@@ -319,6 +340,7 @@ fn name_of(attestation: Option<&Attestation>) -> &'static str {
         Some(Attestation::JoinToken(_)) => "join_token",
         Some(Attestation::ConsulLeaf(_)) => "consul",
         Some(Attestation::KubernetesToken(_)) => "kubernetes",
+        Some(Attestation::NomadToken(_)) => "nomad",
         Some(Attestation::Renewal(_)) => "renewal",
         None => "none",
     }

@@ -11,9 +11,11 @@ use weft_model::{RegistryId, ServiceKey, SpiffeId, TrustDomain};
 use weft_process::settings::{InvalidSettings, Sources, duration};
 use weft_registry_consul::ConsulSettings;
 use weft_registry_kubernetes::KubernetesSettings;
+use weft_registry_nomad::NomadSettings;
 
 use crate::authority::{AuthoritySettings, OwnPem};
 use crate::limits::LimitSettings;
+use crate::nomad::NomadTokenRules;
 use crate::transport::ConnectionLimits;
 
 /// Settings of a CA that serves alone.
@@ -50,6 +52,9 @@ pub struct Settings {
     /// Kubernetes clusters whose pods' tokens attest, by registry id: `[kubernetes."kubernetes/prod"]`.
     #[serde(default)]
     pub kubernetes: BTreeMap<RegistryId, KubernetesAttestation>,
+    /// Nomad regions whose allocations' tokens attest, by registry id: `[nomad."nomad/prod"]`.
+    #[serde(default)]
+    pub nomad: BTreeMap<RegistryId, NomadAttestation>,
 }
 
 /// How one Consul datacenter attests.
@@ -76,6 +81,16 @@ pub struct KubernetesAttestation {
     /// How to reach its API server; only `kubeconfig` and `context` matter.
     #[serde(default)]
     pub client: KubernetesSettings,
+}
+
+/// How one Nomad region attests.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NomadAttestation {
+    /// What its tokens must be like.
+    pub tokens: NomadTokenRules,
+    /// How to reach its API, and which identities its jobs may have.
+    pub client: NomadSettings,
 }
 
 impl Settings {
@@ -119,7 +134,7 @@ fn default_audience() -> String {
     DEFAULT_AUDIENCE.to_owned()
 }
 
-/// What a pod's token is meant for, unless it is set otherwise.
+/// What a pod's or an allocation's token is meant for, unless it is set otherwise.
 pub const DEFAULT_AUDIENCE: &str = "weft";
 
 fn default_leaf_ttl() -> Duration {

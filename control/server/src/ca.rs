@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use weft_ca::{
     Authority, AuthoritySettings, CaService, CaServiceParts, ConsulAttestor, ConsulDatacenter, JoinTokens,
-    KubernetesAttestor, KubernetesCluster, LimitSettings, OwnPem, SharedTokens,
+    KubernetesAttestor, KubernetesCluster, LimitSettings, NomadAttestor, NomadRegion, NomadTokenRules,
+    OwnPem, SharedTokens,
 };
 use weft_identity::{CONTROL_PLANE_PATH, SvidSource, TrustBundles};
 use weft_model::{RegistryId, RegistryKind, ServiceKey, SpiffeId};
 use weft_registry_consul::ConsulClient;
 use weft_registry_kubernetes::attest::TokenReviews;
+use weft_registry_nomad::attest::NomadWitness;
 
 use crate::ca_secret::SecretSettings;
 use crate::settings::{RegistrySettings, Settings};
@@ -41,6 +43,8 @@ pub(crate) struct CaSettings {
     pub(crate) consul: BTreeMap<RegistryId, ConsulAttestation>,
     /// Attestation by pods' tokens, by registry: absent registries attest nobody.
     pub(crate) kubernetes: BTreeMap<RegistryId, KubernetesAttestation>,
+    /// Attestation by allocations' tokens, by registry: absent registries attest nobody.
+    pub(crate) nomad: BTreeMap<RegistryId, NomadTokenRules>,
 }
 
 /// `[ca.consul."consul/dc1"]`.
@@ -77,6 +81,7 @@ impl Default for CaSettings {
             limits: LimitSettings::default(),
             consul: BTreeMap::new(),
             kubernetes: BTreeMap::new(),
+            nomad: BTreeMap::new(),
         }
     }
 }
@@ -112,9 +117,9 @@ impl Ca {
         limits: LimitSettings,
     ) -> CaService {
         let (authority, tokens) = (Arc::clone(&self.authority), Arc::clone(&self.tokens));
-        let Attestors { consul, kubernetes } = attestors;
+        let Attestors { consul, kubernetes, nomad } = attestors;
         let kubernetes = Some(kubernetes);
-        CaService::new(CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, limits })
+        CaService::new(CaServiceParts { authority, tokens, shared_tokens, consul, kubernetes, nomad, limits })
     }
 }
 
@@ -132,6 +137,7 @@ pub(crate) fn authority_settings(settings: &Settings) -> AuthoritySettings {
 pub(crate) struct Attestors {
     consul: Option<Arc<ConsulAttestor>>,
     pub(crate) kubernetes: Arc<KubernetesAttestor>,
+    nomad: Option<Arc<NomadAttestor>>,
 }
 
 impl Attestors {
@@ -139,7 +145,8 @@ impl Attestors {
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         let consul = Some(Arc::new(consul(settings)?));
         // Also where the settings name none: Secrets may bring some.
-        Ok(Self { consul, kubernetes: Arc::new(kubernetes(settings)?) })
+        let kubernetes = Arc::new(kubernetes(settings)?);
+        Ok(Self { consul, kubernetes, nomad: nomad(settings)?.map(Arc::new) })
     }
 }
 
@@ -166,6 +173,21 @@ fn kubernetes(settings: &Settings) -> Result<KubernetesAttestor> {
         clusters.insert(id.clone(), KubernetesCluster { audience: attestation.audience.clone(), reviewer });
     }
     Ok(KubernetesAttestor::new(settings.trust_domain.clone(), clusters))
+}
+
+fn nomad(settings: &Settings) -> Result<Option<NomadAttestor>> {
+    let mut regions = BTreeMap::new();
+    for (id, rules) in &settings.ca.nomad {
+        let registry = registry(settings, "nomad", id)?;
+        if id.kind() != RegistryKind::Nomad {
+            bail!("settings: ca.nomad.{id:?}: expected a registry nomad/NAME");
+        }
+        rules.check().map_err(|problem| anyhow!("settings: ca.nomad.{id:?}: {problem}"))?;
+        let nomad = registry.nomad.clone().unwrap_or_default();
+        let witness = NomadWitness::new(&nomad).with_context(|| format!("settings of registry {id}"))?;
+        regions.insert(id.clone(), NomadRegion::new(rules.clone(), &nomad, witness));
+    }
+    Ok((!regions.is_empty()).then(|| NomadAttestor::new(settings.trust_domain.clone(), regions)))
 }
 
 fn consul(settings: &Settings) -> Result<ConsulAttestor> {

@@ -1,4 +1,5 @@
-//! The ways to a certificate: join token, Consul leaf, a pod's token, and the current certificate.
+//! The ways to a certificate: join token, Consul leaf, a pod's or an allocation's token, and the current
+//! certificate.
 //!
 //! Each control plane is tried in turn; the error names them all, since the first one's reason is rarely the one
 //! that matters.
@@ -14,8 +15,8 @@ use weft_proto::ca::v1::issue_request::Attestation;
 
 use super::authority::{Authority, Issuance, Issued, Refused};
 use super::consul::{self, Leaf};
-use super::{kubernetes, token};
-use crate::settings::{ConsulAttestation, JoinTokenSource, KubernetesAttestation};
+use super::{kubernetes, nomad, token};
+use crate::settings::{ConsulAttestation, JoinTokenSource, KubernetesAttestation, NomadAttestation};
 use crate::shared::Shared;
 use crate::state::{JOINED, StateDir};
 
@@ -27,6 +28,7 @@ enum Proof<'a> {
     Token(&'a JoinToken),
     Consul(&'a ConsulAttestation, Leaf),
     Kubernetes(&'a wire::KubernetesToken),
+    Nomad(&'a wire::NomadToken),
     /// The TLS client certificate of the connection itself.
     Current,
 }
@@ -36,6 +38,7 @@ impl Proof<'_> {
         let attestation = match self {
             Self::Token(token) => Attestation::JoinToken(wire::JoinToken { token: token.to_string() }),
             Self::Kubernetes(token) => Attestation::KubernetesToken((*token).clone()),
+            Self::Nomad(token) => Attestation::NomadToken((*token).clone()),
             Self::Current => Attestation::Renewal(wire::Renewal {}),
             Self::Consul(settings, leaf) => {
                 let nonce = authority.challenge().await?;
@@ -78,7 +81,7 @@ impl<'a> Attestor<'a> {
             Some(attested) => attested,
             None => bail!(
                 "there is no valid certificate in the state directory and no way to obtain one: set \
-                 identity.join_token, identity.join_token_file, [identity.consul] or [identity.kubernetes]"
+                 identity.join_token, identity.join_token_file, [identity.consul], [identity.kubernetes] or [identity.nomad]"
             ),
         }
     }
@@ -86,14 +89,15 @@ impl<'a> Attestor<'a> {
     /// By what can be asked again and again, where the settings name one.
     async fn by_witness(&self) -> Option<Result<Issued>> {
         let identity = &self.shared.settings.identity;
-        match (&identity.consul, &identity.kubernetes) {
-            (Some(settings), _) => Some(self.by_consul(settings).await),
-            (None, Some(settings)) => Some(self.by_kubernetes(settings).await),
-            (None, None) => None,
+        match (&identity.consul, &identity.kubernetes, &identity.nomad) {
+            (Some(settings), ..) => Some(self.by_consul(settings).await),
+            (_, Some(settings), _) => Some(self.by_kubernetes(settings).await),
+            (.., Some(settings)) => Some(self.by_nomad(settings).await),
+            (None, None, None) => None,
         }
     }
 
-    /// Renews by the current certificate. Where the control plane refuses it, Consul or the cluster is asked at once and not
+    /// Renews by the current certificate. Where the control plane refuses it, the witness is asked at once and not
     /// when the certificate has expired.
     pub(super) async fn renew(&self) -> Result<Issued> {
         let error = match self.by_certificate().await {
@@ -134,6 +138,12 @@ impl<'a> Attestor<'a> {
         let tls = first_contact(&known_roots(self.shared)?)?;
         let token = kubernetes::proof(settings)?;
         Ok(self.each_control_plane(&tls, None, Proof::Kubernetes(&token)).await?)
+    }
+
+    async fn by_nomad(&self, settings: &NomadAttestation) -> Result<Issued> {
+        let tls = first_contact(&known_roots(self.shared)?)?;
+        let token = nomad::proof(settings)?;
+        Ok(self.each_control_plane(&tls, None, Proof::Nomad(&token)).await?)
     }
 
     /// A token that was used or refused is not sent again: that can't succeed, and is an alarm at the control plane.

@@ -63,8 +63,8 @@ fn failed(status: tonic::Status) -> anyhow::Error {
             Refused(status.message().to_owned()).into()
         }
         tonic::Code::FailedPrecondition => anyhow::anyhow!(
-            "{}: the control plane needs a section [ca.consul.\"REGISTRY\"] or [ca.kubernetes.\"REGISTRY\"] for the \
-             registry of [identity]",
+            "{}: the control plane needs a section [ca.consul.\"REGISTRY\"], [ca.kubernetes.\"REGISTRY\"] or \
+             [ca.nomad.\"REGISTRY\"] for the registry of [identity]",
             status.message()
         ),
         code => anyhow::anyhow!("{code:?}: {}", status.message()),

@@ -41,6 +41,8 @@ pub(crate) struct IdentitySettings {
     pub(crate) consul: Option<ConsulAttestation>,
     /// The cluster's API server as witness, for a pod.
     pub(crate) kubernetes: Option<KubernetesAttestation>,
+    /// The servers of a Nomad region as witness, for an allocation.
+    pub(crate) nomad: Option<NomadAttestation>,
 }
 
 /// Where the join token comes from.
@@ -71,10 +73,8 @@ impl IdentitySettings {
 
     /// How many ways to prove the identity are set; at most one makes sense.
     pub(super) fn ways(&self) -> usize {
-        [self.join_token().is_some(), self.consul.is_some(), self.kubernetes.is_some()]
-            .into_iter()
-            .filter(|set| *set)
-            .count()
+        let witnesses = [self.consul.is_some(), self.kubernetes.is_some(), self.nomad.is_some()];
+        witnesses.into_iter().chain([self.join_token().is_some()]).filter(|set| *set).count()
     }
 }
 
@@ -109,6 +109,32 @@ pub(crate) struct KubernetesAttestation {
     /// The file into which the kubelet projects the token. Read at every attempt: the kubelet replaces it.
     #[serde(default = "projected_token")]
     pub(crate) token_file: PathBuf,
+}
+
+/// `[identity.nomad]`: the workload identity token of the allocation's proxy, for the control plane alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NomadAttestation {
+    /// The control plane's name for this region: `nomad/prod`.
+    pub(crate) registry: RegistryId,
+    /// The file into which Nomad writes the token, below `NOMAD_SECRETS_DIR`. Read at every attempt: Nomad replaces it.
+    #[serde(default = "secret_token")]
+    pub(crate) token_file: PathBuf,
+    /// The id of the node that this runs on: `${node.unique.id}` in a job file.
+    pub(crate) node: String,
+}
+
+impl NomadAttestation {
+    /// Whether `node` has the form of an id: what Nomad did not fill in has not.
+    pub(super) fn has_node_id(&self) -> bool {
+        let parts: Vec<&str> = self.node.split('-').collect();
+        let hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(hex)
+    }
+}
+
+fn secret_token() -> PathBuf {
+    PathBuf::from("/secrets/nomad_weft.jwt")
 }
 
 fn projected_token() -> PathBuf {

@@ -42,9 +42,18 @@ impl Settings {
         );
         check(
             self.identity.ways() > 1,
-            "identity has several of a join token, [identity.consul] and [identity.kubernetes]; \
+            "identity has several of a join token, [identity.consul], [identity.kubernetes] and [identity.nomad]; \
              expected one way to prove the identity",
         );
+        if let Some(nomad) = self.identity.nomad.as_ref().filter(|nomad| !nomad.has_node_id()) {
+            check(
+                true,
+                &format!(
+                    "identity.nomad.node: {:?} is not the id of a node (${{node.unique.id}} in the job file)",
+                    nomad.node
+                ),
+            );
+        }
         check(self.outlier.max_ejected_percent > 100, "outlier.max_ejected_percent: expected 0 to 100");
         check(self.timeouts.connect.is_zero(), "timeouts.connect: expected more than 0");
         check(self.timeouts.handshake.is_zero(), "timeouts.handshake: expected more than 0");

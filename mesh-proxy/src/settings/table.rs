@@ -53,6 +53,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "/var/run/secrets/weft.dev/token",
         "service account token that the kubelet projects, for the control plane's audience; read at every attempt",
     ),
+    setting("identity.nomad.registry", "needed", "the control plane's name of this region: nomad/prod"),
+    setting(
+        "identity.nomad.token_file",
+        "/secrets/nomad_weft.jwt",
+        "workload identity token of the task weft-proxy, for the control plane's audience; read at every attempt",
+    ),
+    setting(
+        "identity.nomad.node",
+        "needed",
+        "id of the node that this runs on: ${node.unique.id} in a job file",
+    ),
     setting(
         "tunnel.listen",
         "0.0.0.0:15008",

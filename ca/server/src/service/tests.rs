@@ -112,7 +112,15 @@ async fn ca_with(limits: LimitSettings) -> Ca {
     let address = listener.local_addr().unwrap().to_string();
     let (signs, joins) = (Arc::clone(&authority), Arc::clone(&tokens));
     let shared_tokens = None;
-    let parts = CaServiceParts { authority: signs, tokens: joins, shared_tokens, consul, kubernetes, limits };
+    let parts = CaServiceParts {
+        authority: signs,
+        tokens: joins,
+        shared_tokens,
+        consul,
+        kubernetes,
+        nomad: None,
+        limits,
+    };
     let server = tonic::transport::Server::builder().add_service(CaService::new(parts).into_server());
     let connections = transport::Connections::new(transport::ConnectionLimits::default());
     let mut tasks = JoinSet::new();

@@ -8,6 +8,7 @@ use weft_model::{Mapping, RegistryId};
 use weft_registry::GuardSettings;
 use weft_registry_consul::ConsulSettings;
 use weft_registry_kubernetes::KubernetesSettings;
+use weft_registry_nomad::NomadSettings;
 
 /// One registry. Its id's kind says which of the sections it needs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -27,6 +28,9 @@ pub(crate) struct RegistrySettings {
     /// Of a `kubernetes/…` registry.
     #[serde(default)]
     pub(crate) kubernetes: Option<KubernetesSettings>,
+    /// Of a `nomad/…` registry.
+    #[serde(default)]
+    pub(crate) nomad: Option<NomadSettings>,
     /// How its services are named in the mesh.
     #[serde(default)]
     pub(crate) mapping: Mapping,

@@ -26,8 +26,7 @@ fn server(status: &'static str, body: String) -> (NomadWitness, JoinHandle<Strin
         let text = String::from_utf8_lossy(&request[..length]).into_owned();
         text.lines().next().unwrap_or_default().to_owned()
     });
-    let settings =
-        NomadSettings { address, region: Some("eu".to_owned()), ..NomadSettings::default() };
+    let settings = NomadSettings { address, region: Some("eu".to_owned()), ..NomadSettings::default() };
     (NomadWitness::new(&settings).unwrap(), request)
 }
 
@@ -61,7 +60,10 @@ async fn an_allocation_is_read_with_the_version_of_its_job_that_runs() {
     assert_eq!(request.join().unwrap(), "GET /v1/allocation/1?region=eu HTTP/1.1");
     assert_eq!((allocation.index, allocation.task_states["weft-proxy"].state.as_str()), (17, "running"));
     let job = allocation.job;
-    assert_eq!((job.parent_id.as_str(), job.dispatched, job.periodic, job.parameterized), ("web", true, false, true));
+    assert_eq!(
+        (job.parent_id.as_str(), job.dispatched, job.periodic, job.parameterized),
+        ("web", true, false, true)
+    );
     assert_eq!(job.task_groups[0].meta["weft.dev/identity"], "x");
     assert_eq!(job.task_groups[0].tasks[0].name, "weft-proxy");
 }
@@ -75,7 +77,8 @@ async fn a_change_of_an_allocation_is_waited_for() {
 
 #[tokio::test]
 async fn nodes_and_jobs_are_asked_for_by_whatever_name_they_have() {
-    let (witness, request) = server("200 OK", json!({"ID": "n", "Status": "ready", "SecretID": ""}).to_string());
+    let (witness, request) =
+        server("200 OK", json!({"ID": "n", "Status": "ready", "SecretID": ""}).to_string());
     assert_eq!(witness.node("n").await.unwrap().unwrap().status, "ready");
     assert_eq!(request.join().unwrap(), "GET /v1/node/n?region=eu HTTP/1.1");
     let job = json!({"ID": "a/b", "Region": "eu", "Namespace": "shop", "Periodic": {"Spec": "@daily"}, "TaskGroups": null});
