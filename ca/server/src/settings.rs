@@ -179,6 +179,8 @@ mod tests {
             ("[consul.\"consul/dc1\"]\ndatacentre = \"dc1\"", "datacentre"),
             ("[consul.dc1]\ndatacenter = \"dc1\"", "dc1"),
             ("[kubernetes.\"kubernetes/prod\"]\naudiences = \"a\"", "audiences"),
+            ("[nomad.\"nomad/prod\".tokens]\nmax_life = \"1h\"", "max_life"),
+            ("[nomad.\"nomad/prod\".client]\nadress = \"x\"", "adress"),
         ] {
             let error = load(bad).expect_err(bad).to_string();
             assert!(error.contains(word), "{bad}: {error}");
@@ -192,6 +194,18 @@ mod tests {
         let (id, kubernetes) = settings.kubernetes.first_key_value().unwrap();
         assert_eq!((id.as_str(), kubernetes.audience.as_str()), ("kubernetes/prod", "weft"));
         assert_eq!(kubernetes.client.kubeconfig.as_deref(), Some(Path::new("/etc/k")));
+    }
+
+    #[test]
+    fn a_nomad_is_set_up_by_its_registry_id() {
+        let settings = load(
+            "[nomad.\"nomad/prod\"]\ntokens = { max_lifetime = \"1h\" }\nclient = { address = \"https://nomad:4646\" }",
+        )
+        .unwrap();
+        let (id, NomadAttestation { tokens, client }) = settings.nomad.first_key_value().unwrap();
+        assert_eq!((id.as_str(), tokens.audience.as_str()), ("nomad/prod", "weft"));
+        assert_eq!(tokens.max_lifetime, Duration::from_secs(3600));
+        assert_eq!(client.address, "https://nomad:4646");
     }
 
     #[test]

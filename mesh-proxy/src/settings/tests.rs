@@ -71,9 +71,29 @@ fn one_way_to_prove_the_identity_is_enough() {
     assert_eq!(kubernetes_settings.token_file.to_str(), Some("/var/run/secrets/weft.dev/token"));
     let consul = "[identity.consul]\nservice = 'web'\nregistry = 'consul/dc1'\n";
     let token = "[identity]\njoin_token_file = '/t'\n";
-    for two in [format!("{kubernetes}{consul}"), format!("{token}{kubernetes}"), format!("{token}{consul}")] {
+    let nomad = format!("[identity.nomad]\nregistry = 'nomad/prod'\nnode = '{NODE}'\n");
+    let nomad_settings = load_text(&nomad, &[]).unwrap().identity.nomad.unwrap();
+    assert_eq!(nomad_settings.token_file.to_str(), Some("/secrets/nomad_weft.jwt"));
+    for two in [
+        format!("{kubernetes}{consul}"),
+        format!("{token}{kubernetes}"),
+        format!("{token}{consul}"),
+        format!("{kubernetes}{nomad}"),
+        format!("{token}{nomad}"),
+    ] {
         let error = load_text(&two, &[]).unwrap_err();
         assert!(error.contains("expected one way to prove the identity"), "{error}");
+    }
+}
+
+const NODE: &str = "ebd289eb-06c2-dd80-8c1c-906ce1455b14";
+
+#[test]
+fn a_node_that_nomad_did_not_fill_in_is_named() {
+    for node in ["", "node-1", "${node.unique.id}", "ebd289eb-06c2-dd80-8c1c-906ce1455b1g"] {
+        let nomad = format!("[identity.nomad]\nregistry = 'nomad/prod'\nnode = '{node}'\n");
+        let error = load_text(&nomad, &[]).unwrap_err();
+        assert!(error.contains("identity.nomad.node: ") && error.contains("${node.unique.id} in"), "{error}");
     }
 }
 

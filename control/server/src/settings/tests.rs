@@ -133,6 +133,7 @@ fn error_at(key: &str) -> String {
             "registry" => toml.push_str("[[registry]]\nid = \"consul/dc1\"\n"),
             "ca.consul" => header.push("\"consul/dc1\"".to_owned()),
             "ca.kubernetes" => header.push("\"kubernetes/prod\"".to_owned()),
+            "ca.nomad" => header.push("\"nomad/prod\"".to_owned()),
             _ => {}
         }
     }
@@ -178,6 +179,7 @@ fn every_setting_is_documented() {
         "ca.limits.per_address.",
         "ca.consul.",
         "ca.kubernetes.",
+        "ca.nomad.",
         "limits.",
         "limits.requests.",
         "limits.connections.",

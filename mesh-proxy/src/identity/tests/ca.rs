@@ -22,6 +22,7 @@ use weft_proto::mesh::v1::TrustBundle;
 
 const WEB: &str = "spiffe://weft.test/ns/shop/sa/web";
 const NONCE: &[u8] = b"a nonce";
+pub(super) const NODE: &str = "ebd289eb-06c2-dd80-8c1c-906ce1455b14";
 
 /// A CA that runs until it is dropped.
 pub(super) struct Ca {
@@ -134,7 +135,7 @@ impl CertificateAuthority for Connection {
         let request = request.into_inner();
         let kind = self.attest(request.attestation.unwrap());
         self.script.asked.lock().unwrap().push(kind);
-        if !matches!(kind, "consul" | "kubernetes") && self.script.refusing.load(Ordering::SeqCst) {
+        if !matches!(kind, "consul" | "kubernetes" | "nomad") && self.script.refusing.load(Ordering::SeqCst) {
             return Err(Status::permission_denied("not attested"));
         }
         let mut params = leaf_params(WEB);
@@ -164,6 +165,11 @@ impl Connection {
                 assert_eq!(token.registry, "kubernetes/prod");
                 self.script.pod_tokens.lock().unwrap().push(token.token);
                 "kubernetes"
+            }
+            Attestation::NomadToken(token) => {
+                assert_eq!((token.registry.as_str(), token.node.as_str()), ("nomad/prod", NODE));
+                self.script.pod_tokens.lock().unwrap().push(token.token);
+                "nomad"
             }
             Attestation::Renewal(_) => {
                 assert_eq!(self.peer.as_ref().unwrap().as_str(), WEB);

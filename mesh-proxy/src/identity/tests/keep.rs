@@ -148,6 +148,31 @@ async fn a_pods_token_is_awaited_read_anew_and_shown_again_when_a_renewal_is_ref
 }
 
 #[tokio::test]
+async fn an_allocations_token_is_awaited_read_anew_and_shown_again_when_a_renewal_is_refused() {
+    let ca = Ca::start(Duration::from_secs(8)).await;
+    let allocation = format!(
+        "control.root_sha256 = ['{}']\nidentity.nomad = {{ registry = 'nomad/prod', token_file = '{{dir}}/token', \
+         node = '{}' }}",
+        ca.pin(),
+        ca::NODE
+    );
+    let mut kept = start(&ca, &allocation);
+    let missing = kept.status(|status| status.failures >= 1).await;
+    assert!(missing.last_error.contains("identity.nomad.token_file"), "{missing:?}");
+    let file = kept.directory.path().join("token");
+    std::fs::write(&file, "head.first.signature").unwrap();
+    kept.generation(1).await;
+
+    ca.refuse();
+    std::fs::write(&file, "head.second.signature").unwrap();
+    let first = kept.shared.svids.current().unwrap();
+    kept.generation(2).await;
+    assert_eq!(validity(&first.svid, SystemTime::now()), Ok(()), "before the first one was over");
+    assert_eq!(ca.asked(), ["nomad", "renewal", "nomad"]);
+    assert_eq!(ca.pod_tokens(), ["head.first.signature", "head.second.signature"]);
+}
+
+#[tokio::test]
 async fn a_pods_token_is_shown_to_no_stranger() {
     let ca = Ca::start(Duration::from_secs(60)).await;
     let stranger = RootPin::of(&TestAuthority::new("weft.test").bundle().roots[0]);
