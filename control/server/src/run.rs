@@ -26,6 +26,7 @@ use weft_registry::file::{FileRegistry, FileSettings};
 use weft_registry::{Registry, SuperviseSettings};
 use weft_registry_consul::ConsulRegistry;
 use weft_registry_kubernetes::KubernetesRegistry;
+use weft_registry_nomad::NomadRegistry;
 
 use crate::abandoned::NoteAbandoned;
 use crate::admin::{self, Admin, Listeners, Seen};
@@ -282,8 +283,13 @@ fn follow(one: &RegistrySettings, settings: &Settings) -> Result<Followed> {
             let registry = KubernetesRegistry::new(id, kubernetes, trust_domain);
             Box::new(registry.with_context(|| format!("settings of registry {}", one.id))?)
         }
+        (RegistryKind::Nomad, _) => {
+            let nomad = one.nomad.clone().unwrap_or_default();
+            let registry = NomadRegistry::new(id, nomad, trust_domain);
+            Box::new(registry.with_context(|| format!("settings of registry {}", one.id))?)
+        }
         _ => bail!(
-            "settings of registry {}: expected file/NAME with a directory, consul/NAME or kubernetes/NAME",
+            "settings of registry {}: expected file/NAME with a directory, consul/NAME, kubernetes/NAME or nomad/NAME",
             one.id
         ),
     };

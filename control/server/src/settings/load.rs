@@ -52,13 +52,13 @@ fn problems(settings: &Settings) -> Vec<String> {
 fn registry_problems(registry: &RegistrySettings) -> impl Iterator<Item = String> {
     let kind = registry.id.kind();
     let (file, consul) = (kind == RegistryKind::File, kind == RegistryKind::Consul);
-    let kubernetes = kind == RegistryKind::Kubernetes;
+    let (kubernetes, nomad) = (kind == RegistryKind::Kubernetes, kind == RegistryKind::Nomad);
     let fraction = registry.guard.fraction;
     [
         (
-            !file && !consul && !kubernetes,
+            !file && !consul && !kubernetes && !nomad,
             format!(
-                "id: registries of kind {} are not built in; expected file/NAME, consul/NAME or kubernetes/NAME",
+                "id: registries of kind {} are not built in; expected file/NAME, consul/NAME, kubernetes/NAME or nomad/NAME",
                 kind.as_str()
             ),
         ),
@@ -77,6 +77,10 @@ fn registry_problems(registry: &RegistrySettings) -> impl Iterator<Item = String
         (
             !kubernetes && registry.kubernetes.is_some(),
             format!("kubernetes: {} has none; only kubernetes registries do", registry.id),
+        ),
+        (
+            !nomad && registry.nomad.is_some(),
+            format!("nomad: {} has none; only nomad registries do", registry.id),
         ),
         (!(0.0..=1.0).contains(&fraction), format!("guard.fraction: expected 0 to 1, not {fraction}")),
     ]
