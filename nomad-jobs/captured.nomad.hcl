@@ -54,7 +54,7 @@ job "captured" {
         args = [
           "workload", "http", "--name", "captured", "--version", "v1",
           "--listen", "0.0.0.0:8080",
-          "--upstream", "http://api.default.mesh.internal",
+          "--upstream", "http://api.default.mesh",
         ]
       }
       resources {

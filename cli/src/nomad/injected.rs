@@ -102,7 +102,7 @@ async fn parse(given: &Given, nomad: &NomadClient, hcl: &str) -> Result<Value> {
         let value = if plain { value.to_owned() } else { serde_json::to_string(value)? };
         variables.push_str(&format!("{name} = {value}\n"));
     }
-    let body = json!({"JobHCL": hcl, "Variables": variables, "Canonicalize": true});
+    let body = json!({"JobHCL": hcl, "Variables": variables});
     Ok(nomad.post("Nomad's parser", &["v1", "jobs", "parse"], &[], &body).await?)
 }
 
