@@ -70,8 +70,7 @@ async fn what_is_captured_reaches_a_service_by_its_name_and_by_the_address_that_
     let registration = world.server.get("service/api").await?;
     let (address, port) = (&registration[0]["Address"], &registration[0]["Port"]);
     let by_address = format!("http://{}:{port}/", address.as_str().unwrap_or_default());
-    for (job, url) in [("by-name", "http://api.default.mesh/"), ("by-address", by_address.as_str())]
-    {
+    for (job, url) in [("by-name", "http://api.default.mesh/"), ("by-address", by_address.as_str())] {
         let hcl = Job::new(job).hcl(&world).replace("http://127.0.0.1:9000", url);
         world.run(&hcl).await?;
         world.until_running(job, 1).await?;

@@ -10,7 +10,7 @@ use crate::job::Job;
 use crate::world::World;
 
 /// A job that calls `api` once and ends.
-fn once(world: &World, kind: &str, name: &str) -> String {
+fn once(kind: &str, name: &str) -> String {
     format!(
         r#"
 job "{name}" {{
@@ -19,6 +19,11 @@ job "{name}" {{
     meta = {{
       "weft.dev/inject" = "true"
       "weft.dev/upstreams" = "api=9000"
+    }}
+    # The server that is built for the tests has a newer API module, which leaves it out for sysbatch.
+    reschedule {{
+      attempts = 0
+      unlimited = false
     }}
     task "app" {{
       driver = "raw_exec"
@@ -29,9 +34,7 @@ job "{name}" {{
     }}
   }}
 }}
-// {}
-"#,
-        world.app()
+"#
     )
 }
 
@@ -42,7 +45,7 @@ async fn jobs_that_end_are_complete_with_their_sidecars() -> Result<()> {
     world.until_running("api", 1).await?;
     world.until_in_mesh("api", 1).await?;
     for (kind, count) in [("batch", 1), ("sysbatch", 2)] {
-        world.run(&once(&world, kind, kind)).await?;
+        world.run(&once(kind, kind)).await?;
         let complete = async || {
             let all = world.server.get(&format!("job/{kind}/allocations")).await?;
             let all = all.as_array().context("a list")?;
