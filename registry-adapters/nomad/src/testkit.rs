@@ -247,8 +247,9 @@ impl NomadServer {
         let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
         let mut command = match &self.options.network {
             Some(network) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", network]).arg(&self.binary);
+                // Not `ip netns exec`, whose mounts end with the agent: those of its allocations' namespaces have to outlive it.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{network}")).arg(&self.binary);
                 command
             }
             None => Command::new(&self.binary),
