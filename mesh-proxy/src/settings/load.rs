@@ -27,6 +27,7 @@ impl Settings {
         let mut problems = self.listener_problems();
         problems.extend(self.health.problems());
         problems.extend(self.dns_problems());
+        problems.extend(self.identity_problems());
         let mut check = |broken: bool, problem: &str| {
             if broken {
                 problems.push(problem.to_owned());
@@ -36,24 +37,6 @@ impl Settings {
             check(true, &format!("log: {:?} is not a log filter: {error}", self.log));
         }
         check(!(1..=256).contains(&self.workers), "workers: expected 1 to 256");
-        check(
-            self.identity.join_token.is_some() && self.identity.join_token_file.is_some(),
-            "identity.join_token and identity.join_token_file are both set; expected at most one",
-        );
-        check(
-            self.identity.ways() > 1,
-            "identity has several of a join token, [identity.consul], [identity.kubernetes] and [identity.nomad]; \
-             expected one way to prove the identity",
-        );
-        if let Some(nomad) = self.identity.nomad.as_ref().filter(|nomad| !nomad.has_node_id()) {
-            check(
-                true,
-                &format!(
-                    "identity.nomad.node: {:?} is not the id of a node (${{node.unique.id}} in the job file)",
-                    nomad.node
-                ),
-            );
-        }
         check(self.outlier.max_ejected_percent > 100, "outlier.max_ejected_percent: expected 0 to 100");
         check(self.timeouts.connect.is_zero(), "timeouts.connect: expected more than 0");
         check(self.timeouts.handshake.is_zero(), "timeouts.handshake: expected more than 0");
@@ -75,18 +58,41 @@ impl Settings {
             self.locality.prefer && self.locality.own.is_unknown() && self.locality.addresses.is_empty(),
             "locality.prefer needs locality.self, as in \"eu-1/a\", or locality.addresses",
         );
-        for pin in &self.control.root_sha256 {
-            check(
-                hex::decode(pin).map(|bytes| bytes.len()) != Ok(32),
-                &format!("control.root_sha256: {pin:?} is not a SHA-256 (64 hex digits)"),
+        problems
+    }
+
+    /// What is wrong with how this proxy proves itself, and to whom.
+    fn identity_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.identity.join_token.is_some() && self.identity.join_token_file.is_some() {
+            problems.push(
+                "identity.join_token and identity.join_token_file are both set; expected at most one"
+                    .to_owned(),
             );
+        }
+        if self.identity.ways() > 1 {
+            problems.push(
+                "identity has several of a join token, [identity.consul], [identity.kubernetes] and [identity.nomad]; \
+                 expected one way to prove the identity"
+                    .to_owned(),
+            );
+        }
+        if let Some(nomad) = self.identity.nomad.as_ref().filter(|nomad| !nomad.has_node_id()) {
+            let node = &nomad.node;
+            problems.push(format!(
+                "identity.nomad.node: {node:?} is not the id of a node (${{node.unique.id}} in the job file)"
+            ));
+        }
+        for pin in &self.control.root_sha256 {
+            if hex::decode(pin).map(|bytes| bytes.len()) != Ok(32) {
+                problems.push(format!("control.root_sha256: {pin:?} is not a SHA-256 (64 hex digits)"));
+            }
         }
         for address in self.control.endpoints() {
             let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
-            check(
-                port.is_none_or(|port| port.parse::<u16>().is_err()),
-                &format!("control.addresses: {address:?} is not host:port"),
-            );
+            if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+                problems.push(format!("control.addresses: {address:?} is not host:port"));
+            }
         }
         problems
     }

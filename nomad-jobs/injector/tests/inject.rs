@@ -205,6 +205,10 @@ fn what_cannot_be_is_refused_with_its_reason_and_place() {
         let said = with(change);
         assert!(said.starts_with("group \"web\": ") && said.contains(wanted), "{wanted}: {said}");
     }
+}
+
+#[test]
+fn what_no_network_has_room_for_and_what_is_no_job_is_refused() {
     let host = refused(&job("host", &[("weft.dev/capture", "true")]));
     assert!(host.contains("would capture the node"), "{host}");
     let mut containers = job("host", &[]);

@@ -4,6 +4,8 @@
 //! comes by itself, so whatever changes, the services that it touches are made anew. A registration whose allocation or job is
 //! not known yet waits; one that was in the mesh before keeps its last good state.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weft_model::{Entry, RegistryEvent, Scope, Workload};
@@ -92,6 +94,8 @@ pub(crate) struct View {
     /// The services of each allocation.
     of_allocation: HashMap<String, BTreeSet<Target>>,
     hidden: BTreeMap<String, NomadError>,
+    /// The namespaces of which the last list showed services.
+    listed: BTreeSet<String>,
     instances: Instances<Target>,
 }
 
@@ -110,6 +114,7 @@ impl View {
             checks: HashMap::new(),
             of_allocation: HashMap::new(),
             hidden: BTreeMap::new(),
+            listed: BTreeSet::new(),
             instances: Instances::default(),
         }
     }
@@ -127,6 +132,7 @@ impl View {
         self.read(List::Services);
         let namespaces: BTreeSet<&str> = listed.iter().map(|target| target.namespace.as_str()).collect();
         self.hidden.retain(|namespace, _| !namespaces.contains(namespace.as_str()));
+        self.listed = namespaces.iter().map(|namespace| (*namespace).to_owned()).collect();
         let (mut gone, mut doubtful) = (Vec::new(), BTreeSet::new());
         for target in self.services.keys().filter(|target| !listed.contains(target)) {
             match namespaces.contains(target.namespace.as_str()) {
@@ -147,21 +153,32 @@ impl View {
     /// What asking for one namespace by its name says of a namespace of which nothing was listed: that it is empty, or why it
     /// can't be known. Its services, where they are gone.
     pub(crate) fn on_doubtful(&mut self, namespace: &str, empty: Result<bool, NomadError>) -> Vec<Target> {
-        match empty {
-            Ok(true) => {
-                self.hidden.remove(namespace);
-                self.services.keys().filter(|target| target.namespace == namespace).cloned().collect()
-            }
-            Ok(false) => Vec::new(),
-            // A namespace that is deleted has nothing; one that is not there from the start is not ours to miss.
-            Err(error) if error.kind == RegistryErrorKind::NotFound => {
-                self.services.keys().filter(|target| target.namespace == namespace).cloned().collect()
-            }
+        // The list may have come back while this was asked.
+        if self.listed.contains(namespace) {
+            return Vec::new();
+        }
+        let gone = match empty {
+            Ok(empty) => empty,
+            // A namespace that is deleted has nothing.
+            Err(error) if error.kind == RegistryErrorKind::NotFound => true,
             Err(error) => {
                 self.hidden.insert(namespace.to_owned(), error);
-                Vec::new()
+                return Vec::new();
             }
-        }
+        };
+        self.hidden.remove(namespace);
+        let of = self.services.keys().filter(|target| gone && target.namespace == namespace);
+        of.cloned().collect()
+    }
+
+    /// Whether the services of a namespace can't be known.
+    pub(crate) fn hides(&self, namespace: &str) -> bool {
+        self.hidden.contains_key(namespace)
+    }
+
+    /// Whether the last list showed services of a namespace.
+    pub(crate) fn lists(&self, namespace: &str) -> bool {
+        self.listed.contains(namespace)
     }
 
     pub(crate) fn on_list_failed(&mut self, list: List, error: NomadError) {
@@ -366,51 +383,6 @@ impl View {
     /// All there is of the services that were read, where others were not.
     pub(crate) fn all_read(&self) -> Option<RegistryEvent> {
         self.instances.everything_scoped()
-    }
-
-    /// What is wrong with the source as a whole.
-    pub(crate) fn source_error(&self) -> Option<&NomadError> {
-        let list = |list| self.lists.get(&list).and_then(|reading| reading.failing.as_ref());
-        list(List::Services)
-            .or_else(|| list(List::Allocations))
-            .or_else(|| {
-                let seen = self.services.keys().any(|target| !self.hidden.contains_key(&target.namespace));
-                self.hidden.values().next().filter(|_| !seen)
-            })
-            .or_else(|| {
-                let first = self.services.values().next()?.reading.failing.as_ref();
-                first.filter(|_| self.services.values().all(|service| service.reading.failing.is_some()))
-            })
-    }
-
-    /// What is wrong with single objects.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        // Said once for the source, not again for each of its services.
-        let single = self.source_error().is_none();
-        for (target, service) in &self.services {
-            problems.extend(service.problems.iter().cloned());
-            if let Some(error) = service.reading.failing.as_ref().filter(|_| single) {
-                problems.push(Problem::error(target.describe(), format!("{}: {}", error.kind, error.reason)));
-            }
-        }
-        for (namespace, error) in self.hidden.iter().filter(|_| single) {
-            let message = format!(
-                "nothing of it is listed any more, and it can't be asked: {}; its services are kept",
-                error.reason
-            );
-            problems.push(Problem::error(format!("namespace {namespace}"), message));
-        }
-        if let Some(error) = self.lists.get(&List::Nodes).and_then(|nodes| nodes.failing.as_ref()) {
-            let message = format!(
-                "{}; zones are not known, and nodes that fail are noticed late (node policy \"read\")",
-                error.reason
-            );
-            problems.push(Problem::warning("the list of nodes", message));
-        }
-        problems.sort();
-        problems.dedup();
-        problems
     }
 }
 

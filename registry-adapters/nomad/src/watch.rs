@@ -188,7 +188,14 @@ impl Collector {
             Report::Service { target, round, result } => self.on_service(&target, round, result),
             Report::Doubtful { namespace, empty } => {
                 self.doubtful.remove(&namespace);
+                let visible = matches!(empty, Ok(false));
                 let gone = self.view.on_doubtful(&namespace, empty);
+                if self.view.hides(&namespace) {
+                    // Nothing would wake the list when a token gets its rights.
+                    self.ask_about(namespace);
+                } else if visible && !self.view.lists(&namespace) {
+                    self.shared.start_round(self.round.number);
+                }
                 self.on_gone(&gone)
             }
             Report::Job { version, result } => {
@@ -244,11 +251,7 @@ impl Collector {
     fn on_services(&mut self, listed: BTreeSet<Target>) -> Vec<RegistryEvent> {
         let listed = self.view.on_services(listed);
         let events = self.on_gone(&listed.gone);
-        for namespace in listed.doubtful {
-            if self.doubtful.insert(namespace.clone()) {
-                self.tasks.spawn(follow::ask_namespace(self.shared.clone(), namespace));
-            }
-        }
+        listed.doubtful.into_iter().for_each(|namespace| self.ask_about(namespace));
         if self.streaming && listed.added.iter().any(|target| !self.streamed.contains(&target.namespace)) {
             self.shared.reopen_stream();
         }
@@ -260,6 +263,12 @@ impl Collector {
             self.round.patience_ends = Some(Instant::now() + PATIENCE);
         }
         events
+    }
+
+    fn ask_about(&mut self, namespace: String) {
+        if self.doubtful.insert(namespace.clone()) {
+            self.tasks.spawn(follow::ask_namespace(self.shared.clone(), namespace));
+        }
     }
 
     fn on_service(&mut self, target: &Target, round: u64, result: follow::Instances) -> Vec<RegistryEvent> {
