@@ -102,9 +102,15 @@ fn submitted(job: &Value, answer: &Value) -> String {
     }
     text.push('\n');
     if let Some(warnings) = answer["Warnings"].as_str().filter(|warnings| !warnings.is_empty()) {
-        text.push_str(&format!("Nomad warns: {}\n", output::printable(warnings.trim())));
+        text.push_str(&warned(warnings));
     }
     text
+}
+
+/// Nomad's own warnings, a line each.
+fn warned(warnings: &str) -> String {
+    let lines = warnings.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| format!("Nomad warns: {}\n", output::printable(line))).collect()
 }
 
 /// The path of a job file; `-` is standard input.

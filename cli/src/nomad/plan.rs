@@ -23,7 +23,7 @@ pub(super) fn shown(answer: &Value) -> String {
         let _ = writeln!(text, "{failure}");
     }
     if let Some(warnings) = answer["Warnings"].as_str().filter(|warnings| !warnings.is_empty()) {
-        let _ = writeln!(text, "Nomad warns: {}", printable(warnings.trim()));
+        text.push_str(&super::warned(warnings));
     }
     text
 }

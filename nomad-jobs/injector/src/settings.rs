@@ -119,7 +119,8 @@ impl Default for NomadInjectorSettings {
             stop_delay: Duration::from_secs(2),
             cpu_mhz: 100,
             memory: Memory(64 << 20),
-            memory_limit: Some(Memory(256 << 20)),
+            // Most clusters don't allow it, and Nomad would warn of each.
+            memory_limit: None,
             log_level: "info".to_owned(),
             skip_inbound_ports: BTreeSet::new(),
             skip_outbound_ports: BTreeSet::new(),

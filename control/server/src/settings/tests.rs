@@ -67,6 +67,7 @@ fn what_is_unknown_or_wrong_is_named() {
         ("[[registry]]\nid = \"file/a\"\ndirectory = \"/a\"\n[registry.mapping]\napart = 3", "apart"),
         ("[[registry]]\nid = \"consul/a\"\n[registry.consul]\nadress = \"x\"", "adress"),
         ("[[registry]]\nid = \"kubernetes/a\"\n[registry.kubernetes]\nkubecfg = \"x\"", "kubecfg"),
+        ("[[registry]]\nid = \"nomad/a\"\n[registry.nomad]\nadress = \"x\"", "adress"),
         ("[ready]\nregistry_deadline = \"10\"", "is not a duration such as"),
         ("trust_domain = \"UPPER\"", "lower-case"),
     ] {
@@ -88,7 +89,7 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         directory = "/a"
         guard.fraction = 2.0
         [[registry]]
-        id = "nomad/a"
+        id = "vm/a"
         [registry.kubernetes]
         [ca.consul."consul/b"]
         "#,
@@ -101,7 +102,7 @@ fn parts_that_do_not_fit_are_all_reported_at_once() {
         "registry[1].id: file/a is there twice",
         "guard.fraction",
         "not built in",
-        "registry[2].kubernetes: nomad/a has none",
+        "registry[2].kubernetes: vm/a has none",
     ] {
         assert!(error.contains(expected), "{expected} is not in {error}");
     }
