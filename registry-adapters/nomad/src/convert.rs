@@ -269,3 +269,6 @@ fn labels(known: Known<'_>, metadata: &Metadata) -> BTreeMap<String, String> {
     labels.extend(metadata.labels().map(|(key, value)| (key.to_owned(), value.to_owned())));
     labels
 }
+
+#[cfg(test)]
+mod tests;

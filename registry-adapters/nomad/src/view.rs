@@ -392,3 +392,6 @@ fn is_of(workload: &Workload, registration: &Registration) -> bool {
     weft_registry::nomad_instance(&registration.id, &registration.service_name, &number)
         .is_some_and(|id| id == workload.id.as_str())
 }
+
+#[cfg(test)]
+mod tests;
